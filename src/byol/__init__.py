@@ -1,0 +1,63 @@
+"""Bootstrap Your Own Latent: from unlabelled images to an encoder that is measurably better.
+
+The names below are the public ones. Each is imported when it is first used, so that
+`import byol` does no work.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from byol.algorithm import Branch, Online, bootstrap_step
+    from byol.evaluate.protocol import KnnResult, knn
+    from byol.pretrain import pretrain
+    from byol.pretrained import Pretrained, load
+    from byol.recipe import Recipe, diff, read_recipe
+    from byol.recipes import RECIPES, named
+    from byol.run.errors import Interrupted, UserError
+
+_HOME = {
+    "Branch": "algorithm",
+    "Online": "algorithm",
+    "bootstrap_step": "algorithm",
+    "KnnResult": "evaluate.protocol",
+    "knn": "evaluate.protocol",
+    "pretrain": "pretrain",
+    "Pretrained": "pretrained",
+    "load": "pretrained",
+    "Recipe": "recipe",
+    "diff": "recipe",
+    "read_recipe": "recipe",
+    "RECIPES": "recipes",
+    "named": "recipes",
+    "Interrupted": "run.errors",
+    "UserError": "run.errors",
+}
+
+__all__ = [
+    "RECIPES",
+    "Branch",
+    "Interrupted",
+    "KnnResult",
+    "Online",
+    "Pretrained",
+    "Recipe",
+    "UserError",
+    "bootstrap_step",
+    "diff",
+    "knn",
+    "load",
+    "named",
+    "pretrain",
+    "read_recipe",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOME:
+        raise AttributeError(f"module 'byol' has no attribute '{name}'")
+    return getattr(import_module(f"byol.{_HOME[name]}"), name)
+
+
+def __dir__() -> list[str]:
+    return __all__

@@ -1,0 +1,237 @@
+"""The command line: verb -> function. The only file that imports tyro; no logic of its own.
+
+Nothing heavy is imported until a verb is known, so that `byol --help` answers at once.
+"""
+
+import difflib
+import json
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from byol.run.errors import Interrupted, UserError
+
+if TYPE_CHECKING:
+    from byol.recipe import Recipe
+
+Flags = TypeVar("Flags")
+
+
+def main(words: Sequence[str] | None = None) -> int:
+    """Run one command; return 0 done, 2 something the person can mend, 128 + signal when stopped."""
+    words = list(sys.argv[1:] if words is None else words)
+    try:
+        if not words or words[0] in ("-h", "--help"):
+            print(_help())
+        elif words[0] == "--version":
+            from importlib.metadata import version
+
+            print(version("byol"))
+        else:
+            _choose(words[0], VERBS, "command")(words[1:])
+    except UserError as error:
+        print(f"byol: {error}", file=sys.stderr)
+        return 2
+    except Interrupted as stopped:
+        print(f"byol: {stopped}", file=sys.stderr)
+        return 128 + stopped.signal
+    return 0
+
+
+def pretrain(words: list[str]) -> None:
+    """[RECIPE] --data PATH --out RUN: learn an encoder from images without labels."""
+    from byol.pretrain import pretrain
+    from byol.recipe import Recipe, read_recipe
+    from byol.recipes import named
+    from byol.run.folder import RunFolder
+
+    @dataclass(frozen=True, kw_only=True)
+    class Pretrain(Recipe):
+        """Learn an encoder from images without labels.
+
+        byol pretrain [RECIPE | FILE.json] --data PATH --out RUN    start a run
+        byol pretrain --resume RUN                                  continue one
+
+        The flags below show the values of the recipe; each changes one of them.
+
+        Args:
+            out: the run folder to write.
+            overwrite: replace a run that the folder already holds.
+            resume: a run folder to continue, exactly as if it had never stopped.
+            workers: processes that decode files; one per core by default.
+        """
+
+        out: Path | None = None
+        overwrite: bool = False
+        resume: Path | None = None
+        workers: int | None = None
+
+    name, words = _take_name(words)
+    resumed = _value_of("--resume", words)
+    if name is not None:
+        recipe = read_recipe(Path(name)) if name.endswith(".json") else named(name)
+    elif resumed is not None:
+        recipe = read_recipe(RunFolder(Path(resumed)).recipe)
+    else:
+        recipe = named("photos")
+    given = _parse(Pretrain, words, Pretrain(**_values(recipe)), f"byol pretrain {name or ''}".strip())
+    recipe = Recipe(**{field.name: getattr(given, field.name) for field in fields(Recipe)})
+    out = given.resume or given.out
+    if out is None:
+        raise UserError("say where to write the run: --out RUN (or --resume RUN to continue one).")
+    if given.resume is not None and given.out not in (None, given.resume):
+        raise UserError("--resume RUN continues in RUN itself; leave --out away.")
+    if not recipe.data:
+        raise UserError("say where the images are: --data PATH (a folder, a list, an archive, or 'builtin').")
+    pretrain(recipe, out, resume=given.resume is not None, overwrite=given.overwrite, workers=given.workers)
+
+
+def evaluate(words: list[str]) -> None:
+    """knn RUN --data PATH: measure an encoder on labelled images."""
+    protocols: dict[str, Callable[[list[str]], None]] = {"knn": _knn}
+    if not words or words[0] in ("-h", "--help"):
+        print("usage: byol eval knn RUN --data PATH [--json]")
+        return
+    _choose(words[0], protocols, "protocol")(words[1:])
+
+
+def _knn(words: list[str]) -> None:
+    from byol.evaluate.protocol import knn
+
+    @dataclass(frozen=True, kw_only=True)
+    class Knn:
+        """Weighted nearest neighbours on the representations: byol eval knn RUN --data PATH.
+
+        Args:
+            data: labelled images, with train and test (or val) in folders of their own if there are both.
+            k: neighbours that vote.
+            temperature: of the votes' weights, exp(cosine / temperature).
+            json: print one JSON object instead of a sentence.
+        """
+
+        data: str
+        k: int = 20
+        temperature: float = 0.07
+        json: bool = False
+
+    run, words = _take_name(words)
+    if run is None and not {"-h", "--help"} & set(words):
+        raise UserError("say which encoder: byol eval knn RUN --data PATH.")
+    given = _parse(Knn, words, None, "byol eval knn RUN")
+    result = knn(str(run), given.data, k=given.k, temperature=given.temperature)
+    if given.json:
+        print(json.dumps(result.to_json()))
+    else:
+        print(result.sentence())
+
+
+def recipes(words: list[str]) -> None:
+    """[NAME [OTHER]]: list the recipes, print one as JSON, or show how two differ."""
+    from rich.console import Console
+    from rich.table import Table
+
+    from byol.recipe import diff
+    from byol.recipes import RECIPES, named
+
+    if {"-h", "--help"} & set(words):
+        print(f"usage: byol recipes {recipes.__doc__}")
+        return
+    table = Table(box=None, pad_edge=False)
+    if not words:
+        table.add_column("recipe", no_wrap=True)
+        table.add_column("what it is")
+        for name, make in RECIPES.items():
+            table.add_row(name, (make.__doc__ or "").split("\n")[0])
+    elif len(words) == 1:
+        print(json.dumps(named(words[0]).to_json(), indent=2))
+        return
+    elif len(words) == 2:
+        for title in ("field", *words):
+            table.add_column(title)
+        for field, left, right in diff(named(words[0]), named(words[1])):
+            table.add_row(field, *("-" if value is None else str(value) for value in (left, right)))
+    else:
+        raise UserError(f"byol recipes takes at most two names, not {len(words)}.")
+    Console().print(table)
+
+
+VERBS: dict[str, Callable[[list[str]], None]] = {"pretrain": pretrain, "eval": evaluate, "recipes": recipes}
+
+
+def _help() -> str:
+    lines = [f"  byol {name} {verb.__doc__}" for name, verb in VERBS.items()]
+    return "\n".join(
+        [
+            "byol: from a folder of unlabelled images to an encoder.",
+            "",
+            *lines,
+            "",
+            "byol VERB --help says more.",
+        ]
+    )
+
+
+def _choose(
+    name: str, among: dict[str, Callable[[list[str]], None]], what: str
+) -> Callable[[list[str]], None]:
+    if name not in among:
+        near = difflib.get_close_matches(name, among, n=1, cutoff=0.4)
+        hint = f"did you mean {near[0]}?" if near else f"there are {', '.join(among)}."
+        raise UserError(f"there is no {what} '{name}'; {hint}")
+    return among[name]
+
+
+def _parse(kind: type[Flags], words: list[str], default: Flags | None, program: str) -> Flags:
+    """Return the flags as `kind`; a flag that does not exist is answered with the nearest that does."""
+    import tyro
+
+    values, unknown = tyro.cli(
+        kind,
+        args=words,
+        prog=program,
+        config=(tyro.conf.AvoidSubcommands,),
+        return_unknown_args=True,
+        **({} if default is None else {"default": default}),
+    )
+    if unknown:
+        flags = [f"--{path.replace('_', '-')}" for path in _paths(values)]
+        near = difflib.get_close_matches(unknown[0], flags, n=1, cutoff=0.4)
+        hint = f"did you mean {near[0]}?" if near else f"{program} --help lists the flags."
+        raise UserError(f"there is no flag {unknown[0]}; {hint}")
+    return values
+
+
+def _paths(value: Any, prefix: str = "") -> list[str]:
+    return [
+        path
+        for field in fields(value)
+        for inner in [getattr(value, field.name)]
+        for path in (
+            _paths(inner, f"{prefix}{field.name}.")
+            if hasattr(inner, "__dataclass_fields__")
+            else [f"{prefix}{field.name}"]
+        )
+    ]
+
+
+def _values(recipe: "Recipe") -> dict[str, Any]:
+    return {field.name: getattr(recipe, field.name) for field in fields(recipe)}
+
+
+def _take_name(words: list[str]) -> tuple[str | None, list[str]]:
+    """Split off a first word that is not a flag."""
+    if words and not words[0].startswith("-"):
+        return words[0], words[1:]
+    return None, words
+
+
+def _value_of(flag: str, words: list[str]) -> str | None:
+    """Return what follows a flag, before the flags are parsed: the recipe that they change depends on it."""
+    for word, following in zip(words, [*words[1:], ""], strict=True):
+        if word == flag:
+            return following
+        if word.startswith(f"{flag}="):
+            return word.split("=", 1)[1]
+    return None

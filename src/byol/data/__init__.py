@@ -1,0 +1,1 @@
+"""Images in: folders, archives, decoding, order, views."""

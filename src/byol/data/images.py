@@ -1,0 +1,286 @@
+"""The two kinds of image sets that the rest of the program sees, and how to open them.
+
+`Packed` holds small images of one size in memory, `Files` reads images of any size from their files. Both
+know their labels, classes and names. A set has N images, a batch B; images are H x W pixels, crops S x S.
+"""
+
+import hashlib
+import os
+from collections.abc import Callable, Collection
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import ClassVar
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from byol.data import archive
+from byol.data.decode import UndecodableImage, decode
+from byol.data.folder import Index, index_list, index_splits, map_array, whole_file
+from byol.data.resample import crop_resize, crop_resize_one
+from byol.run.errors import UserError
+
+LISTS = (".txt", ".csv")
+
+_FORMAT = 1  # raise it whenever decoding or the layout of the cache file changes
+_BAD_SHARE = 0.01
+_SAMPLE = 64
+_CHUNK = 256  # images per task of the thread pool
+
+
+@dataclass(frozen=True, eq=False)
+class Packed:
+    """Small images of one size, in memory.
+
+    Args:
+        images: (N, 3, H, W) uint8, on any device.
+        labels: (N,) int64, numbers of `classes`; None for images without classes.
+        classes: names of the classes.
+        bad: names of files that could not be decoded and are not among the images.
+        name: gives image i its name.
+    """
+
+    images: Tensor
+    labels: NDArray[np.int64] | None = None
+    classes: tuple[str, ...] = ()
+    bad: tuple[str, ...] = ()
+    name: Callable[[int], str] = str
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def to(self, device: torch.device) -> "Packed":
+        """Return the same set with its images on a device."""
+        return replace(self, images=self.images.to(device))
+
+
+@dataclass(frozen=True, eq=False)
+class Files:
+    """Images of any size, decoded whenever they are read."""
+
+    index: Index
+
+    bad: ClassVar[tuple[str, ...]] = ()  # not known before they are read
+
+    def __len__(self) -> int:
+        return len(self.index)
+
+    @property
+    def labels(self) -> NDArray[np.int64] | None:
+        """(N,) int64, numbers of `classes`; None for images without classes."""
+        return self.index.labels
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """Names of the classes."""
+        return self.index.classes
+
+    def name(self, i: int) -> str:
+        """Return the path of image i relative to the set's folder."""
+        return self.index.name(i)
+
+    def read(self, i: int) -> NDArray[np.uint8]:
+        """Return image i, (H, W, 3) uint8.
+
+        Raises:
+            UndecodableImage: the file is missing, damaged or no image.
+        """
+        return _read(self.index, i)
+
+
+def open_data(data: str, cache: Path | None = None) -> dict[str, Packed | Files]:
+    """Open images by what a person names: a folder, an archive, a list or the built-in set.
+
+    Args:
+        data: path of a folder (see `index_splits`), an archive of one, a list (`index_list`), or "builtin".
+        cache: folder for what is computed once; by default $BYOL_CACHE, or else ~/.cache/byol.
+
+    Returns:
+        Split ("train", "val", "test") -> images. Those that were left out are in `bad`.
+
+    Raises:
+        UserError: there is nothing to open at `data`, or too many of its images cannot be decoded.
+    """
+    if data == "builtin":
+        from byol.data.builtin import open_builtin
+
+        return {**open_builtin()}
+    if cache is None:
+        cache = Path(os.environ.get("BYOL_CACHE", "~/.cache/byol")).expanduser()
+    path = Path(data).expanduser()
+    if path.is_file() and archive.is_archive(path):
+        path = archive.unpack(path, cache / "archives")
+    if path.is_dir():
+        splits = index_splits(path, cache / "indices")
+    elif path.is_file() and path.suffix.lower() in LISTS:
+        splits = index_list(path, cache / "indices")
+    else:
+        raise UserError(
+            f"There are no images at {data}: give a folder, an archive ({', '.join(archive.SUFFIXES)})"
+            f" or a list of paths ({', '.join(LISTS)})."
+        )
+    images: dict[str, Packed | Files] = {}
+    for split, index in splits.items():
+        packed = pack(index, cache / "packed")
+        images[split] = Files(index) if packed is None else packed
+    return images
+
+
+def pack(index: Index, cache: Path, side_limit: int = 128, bytes_limit: int = 2 << 30) -> Packed | None:
+    """Decode all images once and keep them, if they are small and of one size.
+
+    Args:
+        index: the images.
+        cache: folder for the decoded images; they are decoded again when a file's size or time stamp changes.
+        side_limit: largest height and width, in pixels.
+        bytes_limit: largest size of all decoded images together, in bytes.
+
+    Returns:
+        The images that can be decoded and the names of the others; None if sizes differ or exceed a limit.
+
+    Raises:
+        UserError: too many images cannot be decoded.
+    """
+    size = _small_size(index, side_limit)
+    if size is None or 3 * size[0] * size[1] * len(index) > bytes_limit:
+        return None
+    file = cache / f"{_fingerprint(index)}.images"
+    if not file.exists():
+        images, is_good = np.empty((len(index), 3, *size), np.uint8), np.zeros(len(index), np.bool_)
+        if not _decode_all(index, images, is_good):
+            return None
+        refuse_many_bad([index.name(i) for i in np.flatnonzero(~is_good).tolist()], len(index))
+        with whole_file(file) as stream:
+            np.save(stream, images if is_good.all() else images[is_good])
+            np.save(stream, is_good)
+    with file.open("rb") as stream:
+        images, is_good = map_array(stream), map_array(stream)
+    kept = np.flatnonzero(is_good)
+    return Packed(
+        images=torch.from_numpy(images),
+        labels=None if index.labels is None else index.labels[kept],
+        classes=index.classes,
+        bad=tuple(index.name(i) for i in np.flatnonzero(~is_good).tolist()),
+        name=lambda i: index.name(int(kept[i])),
+    )
+
+
+def refuse_many_bad(bad: Collection[str], length: int) -> None:
+    """Stop at more than one bad image if they are more than one in a hundred of the set.
+
+    Args:
+        bad: names of the images that cannot be decoded.
+        length: size of the set they belong to.
+
+    Raises:
+        UserError: there are more.
+    """
+    if len(bad) > max(1, _BAD_SHARE * length):
+        raise UserError(
+            f"{len(bad)} of {length} images cannot be decoded, more than {_BAD_SHARE:.0%}:"
+            f" repair or remove {', '.join(sorted(bad)[:3])}{' and the others' if len(bad) > 3 else ''}."
+        )
+
+
+def central(
+    images: Packed | Files, indices: NDArray[np.int64], size: int
+) -> tuple[Tensor, NDArray[np.int64]]:
+    """Read images for evaluation: the largest central square of each, resized.
+
+    Args:
+        images: the set.
+        indices: (B,) which of its images.
+        size: S, side of the result in pixels.
+
+    Returns:
+        (B', 3, S, S) float32 in [0, 1], on the device of a packed set or else on the CPU, and the (B',)
+        indices of the images that could be decoded.
+    """
+    if isinstance(images, Packed):
+        pixels = images.images
+        boxes = np.tile(np.array(_central_box(*pixels.shape[2:])), (len(indices), 1))
+        rows = torch.from_numpy(indices).to(pixels.device)
+        return crop_resize(pixels.index_select(0, rows), boxes, size), indices
+    files = images
+    crops = np.empty((len(indices), 3, size, size), np.uint8)
+
+    def read(row: int) -> bool:
+        try:
+            image = files.read(int(indices[row]))
+        except UndecodableImage:
+            return False
+        crops[row] = crop_resize_one(image, _central_box(*image.shape[:2]), size)
+        return True
+
+    with ThreadPoolExecutor() as pool:  # decoding and resizing release the GIL
+        is_good = np.fromiter(pool.map(read, range(len(indices))), np.bool_)
+    return torch.from_numpy(crops[is_good]).float().div_(255), indices[is_good]
+
+
+def _central_box(height: int, width: int) -> tuple[int, int, int, int]:
+    side = min(height, width)
+    return (height - side) // 2, (width - side) // 2, side, side
+
+
+def _read(index: Index, i: int) -> NDArray[np.uint8]:
+    try:
+        data = Path(index.path(i)).read_bytes()
+    except OSError as error:
+        raise UndecodableImage(f"the file cannot be read: {error}") from error
+    return decode(data)
+
+
+def _small_size(index: Index, side_limit: int) -> tuple[int, int] | None:
+    """Return (H, W) if some images spread over the set are small and agree on it; None if they do not."""
+    size = None
+    for i in np.linspace(0, len(index) - 1, min(_SAMPLE, len(index))).astype(np.int64):
+        try:
+            height, width, _ = _read(index, int(i)).shape
+        except UndecodableImage:
+            continue
+        if max(height, width) > side_limit or size not in (None, (height, width)):
+            return None
+        size = height, width
+    if size is None:
+        raise UserError(
+            f"No file sampled below {index.root} can be decoded, {index.name(0)} for one: see what it is."
+        )
+    return size
+
+
+def _decode_all(index: Index, images: NDArray[np.uint8], is_good: NDArray[np.bool_]) -> bool:
+    """Fill images (N, 3, H, W) and is_good (N,); return False as soon as one has another size."""
+
+    def decode_some(start: int) -> bool:
+        for i in range(start, min(start + _CHUNK, len(index))):
+            try:
+                pixels = _read(index, i).transpose(2, 0, 1)
+            except UndecodableImage:
+                continue
+            if pixels.shape != images.shape[1:]:
+                return False
+            images[i], is_good[i] = pixels, True
+        return True
+
+    with ThreadPoolExecutor() as pool:
+        tasks = [pool.submit(decode_some, start) for start in range(0, len(index), _CHUNK)]
+        try:
+            return all(task.result() for task in tasks)
+        finally:
+            pool.shutdown(cancel_futures=True)  # at another size, or at Ctrl-C, the rest is not wanted
+
+
+def _fingerprint(index: Index) -> str:
+    """Return a digest of the names, sizes and time stamps of all files."""
+    stamps = np.full((len(index), 2), -1, np.int64)
+    for i in range(len(index)):
+        with suppress(OSError):
+            status = os.stat(index.path(i))  # noqa: PTH116 - a Path takes twice as long
+            stamps[i] = status.st_size, status.st_mtime_ns
+    digest = hashlib.sha256(f"{_FORMAT} {index.fingerprint}".encode())
+    digest.update(stamps.data)
+    return digest.hexdigest()[:32]

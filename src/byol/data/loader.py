@@ -1,0 +1,200 @@
+"""Batches of crops in an order that depends on the seed and the step alone.
+
+There is no state to save: to resume is to start at a later step. The batch of a process has B images, a crop
+has S x S pixels.
+"""
+
+import signal
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
+
+from byol.data.decode import UndecodableImage
+from byol.data.images import Files, Packed, refuse_many_bad
+from byol.data.resample import crop_resize, crop_resize_one
+from byol.data.views import TwoViews
+from byol.run.errors import UserError
+
+# Images decoded before their boxes are drawn. Drawing for one at a time takes a third as long as decoding,
+# and a whole batch of photographs may not fit into memory.
+_GROUP = 8
+
+# A step and its images; what a worker makes of them: step, images kept, (2, B, 3, S, S) uint8, bad names.
+_Share = tuple[int, NDArray[np.int64]]
+_Cut = tuple[int, NDArray[np.int64], Tensor, tuple[str, ...]]
+
+
+@dataclass(frozen=True, eq=False)
+class Batch:
+    """What one process gets for one step.
+
+    Args:
+        step: number of the step, from 0.
+        index: (B,) int64, places of the images in their set.
+        crops: of view 1 and view 2, (B, 3, S, S) float32 in [0, 1], not yet distorted.
+        bad: names of images of this batch that cannot be decoded; they are left out of index and crops.
+    """
+
+    step: int
+    index: NDArray[np.int64]
+    crops: tuple[Tensor, Tensor]
+    bad: tuple[str, ...] = ()
+
+
+def permutation(seed: int, epoch: int, length: int) -> NDArray[np.int64]:
+    """Return the order of `length` images in an epoch, (length,) int64, a function of its arguments alone."""
+    generator = np.random.Generator(np.random.PCG64(np.random.SeedSequence((seed, epoch))))
+    return generator.permutation(length)
+
+
+def batches(
+    images: Packed | Files,
+    views: TwoViews,
+    *,
+    batch_size: int,
+    seed: int,
+    first_step: int,
+    total_steps: int,
+    workers: int,
+    device: torch.device,
+    rank: int = 0,
+    world_size: int = 1,
+) -> Iterator[Batch]:
+    """Yield the batches of steps first_step, ..., total_steps - 1.
+
+    An epoch is len(images) // batch_size steps, and the few images left over in its order are dropped. What a
+    batch holds depends on seed and step alone, not on where one began or on the number of workers.
+
+    Args:
+        images: the set.
+        views: gives the size of the crops and where they are cut out.
+        batch_size: images per step over all processes.
+        seed: of the order and of the crops.
+        first_step: where to begin, >= 0.
+        total_steps: where to end.
+        workers: processes that decode files, >= 0; a packed set needs none.
+        device: where the crops go.
+        rank: number of this process.
+        world_size: processes that share each batch, in equal and contiguous parts.
+
+    Raises:
+        UserError: the batch is larger than the set or cannot be shared equally, or too many images are bad.
+    """
+    if batch_size > len(images):
+        raise UserError(
+            f"batch_size is {batch_size} but there are only {len(images)} images: make it smaller."
+        )
+    if batch_size % world_size:
+        raise UserError(f"batch_size is {batch_size}: make it a multiple of the {world_size} processes.")
+    steps = _steps(len(images), batch_size, seed, first_step, total_steps, rank, world_size)
+    if isinstance(images, Packed):
+        return _from_memory(images, views, seed, steps, device)
+    return _from_files(images, views, seed, steps, device, workers)
+
+
+def _steps(
+    length: int, batch_size: int, seed: int, first_step: int, total_steps: int, rank: int, world_size: int
+) -> Iterator[_Share]:
+    """Yield each step and the images of this process's share of its batch."""
+    steps_per_epoch, share = length // batch_size, batch_size // world_size
+    order_epoch = None
+    for step in range(first_step, total_steps):
+        epoch, position = divmod(step, steps_per_epoch)
+        if epoch != order_epoch:
+            order, order_epoch = permutation(seed, epoch, length), epoch
+        start = position * batch_size + rank * share
+        yield step, order[start : start + share]
+
+
+def _from_memory(
+    images: Packed,
+    views: TwoViews,
+    seed: int,
+    steps: Iterator[_Share],
+    device: torch.device,
+) -> Iterator[Batch]:
+    height, width = images.images.shape[2:]
+    for step, index in steps:
+        sizes = np.full(len(index), height), np.full(len(index), width)
+        boxes = views.boxes(seed, step, index, *sizes)
+        rows = torch.from_numpy(index).to(images.images.device, non_blocking=True)
+        pixels = images.images.index_select(0, rows).to(device, non_blocking=True)
+        first, second = (crop_resize(pixels, box, views.size) for box in boxes)
+        yield Batch(step, index, (first, second))
+
+
+def _from_files(
+    images: Files,
+    views: TwoViews,
+    seed: int,
+    steps: Iterator[_Share],
+    device: torch.device,
+    workers: int,
+) -> Iterator[Batch]:
+    loader = DataLoader(
+        _CropReader(images, views, seed),
+        batch_size=None,
+        sampler=steps,
+        num_workers=workers,
+        collate_fn=_unchanged,
+        worker_init_fn=_start_worker,
+        pin_memory=device.type == "cuda",
+        generator=torch.Generator(),  # it draws a number, which must not come from the global generator
+    )
+    bad_so_far: set[str] = set()
+    for step, index, pixels, bad in loader:
+        bad_so_far.update(bad)
+        refuse_many_bad(bad_so_far, len(images))
+        if len(index) == 0:
+            raise UserError(
+                f"No image of step {step}'s batch can be decoded, {bad[0]} for one: see what it is."
+            )
+        first, second = pixels.to(device, non_blocking=True).float().div_(255)
+        yield Batch(step, index, (first, second), tuple(bad))
+
+
+class _CropReader(Dataset[_Cut]):
+    """Decode each image of a step once and cut out both of its crops, in a worker."""
+
+    def __init__(self, images: Files, views: TwoViews, seed: int) -> None:
+        self.images, self.views, self.seed = images, views, seed
+
+    def __getitem__(self, item: _Share) -> _Cut:
+        step, index = item
+        size = self.views.size
+        crops = np.empty((2, len(index), 3, size, size), np.uint8)
+        kept: list[int] = []
+        bad: list[str] = []
+        for start in range(0, len(index), _GROUP):
+            pixels: dict[int, NDArray[np.uint8]] = {}
+            for i in index[start : start + _GROUP].tolist():
+                try:
+                    pixels[i] = self.images.read(i)
+                except UndecodableImage:
+                    bad.append(self.images.name(i))
+            heights, widths = (
+                np.array([image.shape[:2] for image in pixels.values()], np.int64).reshape(-1, 2).T
+            )
+            boxes = self.views.boxes(self.seed, step, np.array(list(pixels), np.int64), heights, widths)
+            for i, image, *both in zip(pixels, pixels.values(), *boxes, strict=True):
+                for view, box in enumerate(both):
+                    crops[view, len(kept)] = crop_resize_one(image, box.tolist(), size)
+                kept.append(i)
+        return step, np.array(kept, np.int64), torch.from_numpy(crops[:, : len(kept)]), tuple(bad)
+
+
+def _unchanged(cut: Any) -> Any:
+    return cut
+
+
+def _start_worker(worker: int) -> None:
+    signal.signal(
+        signal.SIGINT, signal.SIG_IGN
+    )  # Ctrl-C reaches every process; the main one ends the workers
+    torch.set_num_threads(1)

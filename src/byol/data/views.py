@@ -1,0 +1,371 @@
+"""The two views of an image: where each is cut out and how it is distorted.
+
+`View` is one column of the paper's table of augmentations; `T` and `T_PRIME` show what differs between the
+two. The operations further down take a batch in which every image has its own parameter. All that is random
+comes from `draws`, on the host, so a view is a function of (seed, step, index) and no GPU is ever waited for.
+
+B images, C channels, S x S pixels in [0, 1]; with 3 channels they are red, green, blue. A box is (top, left,
+height, width) in pixels.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from enum import IntEnum, auto
+from itertools import permutations
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from byol.data.draws import uniforms
+
+Indices = NDArray[np.int64]
+Draws = NDArray[np.float32]  # (B, len(Draw))
+
+
+@dataclass(frozen=True, kw_only=True)
+class View:
+    """How one of the two views is drawn: probabilities and ranges of the crop and of each distortion.
+
+    Args:
+        area: range of the crop's share of the image's area, in (0, 1].
+        aspect: range of the crop's width / height, > 0; uniform in its logarithm.
+        flip: probability of mirroring left and right.
+        jitter: probability of the next four: all of them, in random order.
+        brightness: b; U(-b, b) is added, b >= 0.
+        contrast: c; contrast is multiplied by U(1 - c, 1 + c), c in [0, 1].
+        saturation: s; HSV saturation is multiplied by U(1 - s, 1 + s), s in [0, 1].
+        hue: h; U(-h, h) is added to the hue, in turns, h in [0, 0.5].
+        grayscale: probability of losing the color.
+        blur: probability of a Gaussian blur.
+        blur_sigma: range of its standard deviation in pixels, > 0, whatever the image's size.
+        solarize: probability of inverting what is not darker than 0.5.
+
+    Raises:
+        ValueError: a value is out of its range.
+
+    Source: BYOL, arXiv 2006.07733, appendix on image augmentations; deepmind-research
+    `byol/utils/augmentations.py:27-66`.
+    """
+
+    area: tuple[float, float] = (0.08, 1.0)
+    aspect: tuple[float, float] = (3 / 4, 4 / 3)
+    flip: float = 0.5
+    jitter: float = 0.8
+    brightness: float = 0.4
+    contrast: float = 0.4
+    saturation: float = 0.2
+    hue: float = 0.1
+    grayscale: float = 0.2
+    blur: float = 1.0
+    blur_sigma: tuple[float, float] = (0.1, 2.0)
+    solarize: float = 0.0
+
+    def __post_init__(self) -> None:
+        unbounded = float("inf")
+        highest = {"flip": 1.0, "jitter": 1.0, "grayscale": 1.0, "blur": 1.0, "solarize": 1.0}
+        highest |= {"brightness": unbounded, "contrast": 1.0, "saturation": 1.0, "hue": 0.5}
+        for name, limit in highest.items():
+            value = getattr(self, name)
+            if not 0 <= value <= limit:
+                raise ValueError(f"{name} is {value}; choose a value in [0, {limit}].")
+        for name, limit in {"area": 1.0, "aspect": unbounded, "blur_sigma": unbounded}.items():
+            low, high = getattr(self, name)
+            if not 0 < low <= high <= limit:
+                raise ValueError(f"{name} is ({low}, {high}); choose 0 < low <= high <= {limit}.")
+
+
+T = View()
+T_PRIME = View(blur=0.1, solarize=0.2)
+
+
+@dataclass(frozen=True, kw_only=True)
+class TwoViews:
+    """The pair of views that BYOL compares, from boxes to normalized pixels.
+
+    Args:
+        size: S, side of a view in pixels, >= 1.
+        first: how view 1 is drawn.
+        second: how view 2 is drawn.
+        mean: subtracted from each channel, in units of [0, 1]; by default ImageNet's mean.
+        std: what each channel is then divided by, > 0; by default ImageNet's standard deviation.
+
+    Raises:
+        ValueError: a value is out of its range.
+    """
+
+    size: int = 224
+    first: View = T
+    second: View = T_PRIME
+    mean: tuple[float, float, float] = (0.485, 0.456, 0.406)
+    std: tuple[float, float, float] = (0.229, 0.224, 0.225)
+
+    def __post_init__(self) -> None:
+        if not self.size >= 1:
+            raise ValueError(f"size is {self.size}; a view needs a side of at least 1 pixel.")
+        if not all(channel > 0 for channel in self.std):
+            raise ValueError(f"std is {self.std}; every channel is divided by it, so choose values > 0.")
+
+    def boxes(
+        self, seed: int, step: int, index: Indices, heights: Indices, widths: Indices
+    ) -> tuple[Indices, Indices]:
+        """Draw where the two views of each image are cut out.
+
+        Args:
+            seed: the run's seed.
+            step: the optimizer step.
+            index: (B,) each image's place in its data set.
+            heights: (B,) the images' heights in pixels.
+            widths: (B,) the images' widths in pixels.
+
+        Returns:
+            For view 1 and view 2, (B, 4) int64 rows (top, left, height, width).
+        """
+        first, second = (uniforms(seed, step, index, view, len(Draw)) for view in range(2))
+        return (
+            draw_boxes(self.first, first, heights, widths),
+            draw_boxes(self.second, second, heights, widths),
+        )
+
+    def distort(
+        self, crops: tuple[Tensor, Tensor], seed: int, step: int, index: Indices
+    ) -> tuple[Tensor, Tensor]:
+        """Distort and normalize the resized crops of the two views.
+
+        What comes out for an image does not depend on the batch around it.
+
+        Args:
+            crops: of view 1 and view 2, (B, 3, S, S) float32 or float64 in [0, 1]; left as they are.
+            seed: the run's seed.
+            step: the optimizer step.
+            index: (B,) each image's place in its data set.
+
+        Returns:
+            For view 1 and view 2, (B, 3, S, S), of the crops' dtype and on their device.
+        """
+        first, second = (uniforms(seed, step, index, view, len(Draw)) for view in range(2))
+        return (
+            self.normalize(distort_crops(self.first, first, crops[0])),
+            self.normalize(distort_crops(self.second, second, crops[1])),
+        )
+
+    def normalize(self, x: Tensor) -> Tensor:
+        """Return images (B, 3, H, W) in [0, 1], shifted and scaled by `mean` and `std`.
+
+        This comes after every distortion: blur pads with black and solarize turns at 0.5, both of [0, 1].
+        """
+        constants = torch.tensor((self.mean, self.std), dtype=x.dtype).to(x.device, non_blocking=True)
+        mean, std = constants.view(2, 3, 1, 1).unbind()
+        return x.sub(mean).div_(std)
+
+
+class Draw(IntEnum):
+    """What each column of an image's uniform numbers decides.
+
+    Append new ones: moving one changes every view ever drawn.
+    """
+
+    AREA = 0
+    ASPECT = auto()
+    TOP = auto()
+    LEFT = auto()
+    FLIP = auto()
+    JITTER = auto()
+    ORDER = auto()
+    BRIGHTNESS = auto()
+    CONTRAST = auto()
+    SATURATION = auto()
+    HUE = auto()
+    GRAYSCALE = auto()
+    BLUR = auto()
+    SIGMA = auto()
+    SOLARIZE = auto()
+
+
+def draw_boxes(view: View, draws: Draws, heights: Indices, widths: Indices) -> Indices:
+    """Turn draws (B, len(Draw)) into crop boxes (B, 4), rows (top, left, height, width) in pixels.
+
+    One draw per image: a crop too large is clamped to the image. (torchvision draws up to ten times instead.)
+
+    Source: deepmind-research `byol/utils/dataset.py:206-233`.
+    """
+    u = draws.T.astype(np.float64)  # in float32 the last place of a row could round up to one beyond it
+    area = _between(view.area, u[Draw.AREA]) * heights * widths
+    low, high = view.aspect
+    aspect = np.exp(_between((np.log(low), np.log(high)), u[Draw.ASPECT]))
+    box_heights = np.clip(np.rint(np.sqrt(area / aspect)), 1, heights)
+    box_widths = np.clip(np.rint(np.sqrt(area * aspect)), 1, widths)
+    tops = np.floor(u[Draw.TOP] * (heights - box_heights + 1))
+    lefts = np.floor(u[Draw.LEFT] * (widths - box_widths + 1))
+    return np.stack((tops, lefts, box_heights, box_widths), axis=1).astype(np.int64)
+
+
+def distort_crops(view: View, draws: Draws, crops: Tensor) -> Tensor:
+    """Return crops (B, 3, S, S) in [0, 1] distorted as draws (B, len(Draw)) say, not yet normalized.
+
+    Flip, color jitter, grayscale, blur, solarize. The crops themselves are left as they are.
+
+    Source: deepmind-research `byol/utils/augmentations.py:88-98`; clipping after each op, `:313-317, 347`.
+    """
+    u = draws.T
+    jitter = u[Draw.JITTER] < view.jitter
+    orders = _ORDERS[(u[Draw.ORDER] * len(_ORDERS)).astype(np.int64)]  # (B, 4): the op at each place
+    jitter_ops = (
+        (adjust_brightness, _between((-view.brightness, view.brightness), u[Draw.BRIGHTNESS])),
+        (adjust_contrast, _between((1 - view.contrast, 1 + view.contrast), u[Draw.CONTRAST])),
+        (adjust_saturation, _between((1 - view.saturation, 1 + view.saturation), u[Draw.SATURATION])),
+        (adjust_hue, _between((-view.hue, view.hue), u[Draw.HUE])),
+    )
+    sigma = _between(view.blur_sigma, u[Draw.SIGMA])
+    steps = [
+        _Step(lambda x, _: flip(x), u[Draw.FLIP] < view.flip),
+        *(
+            _Step(op, jitter & (orders[:, place] == number), amount)
+            for place in range(4)
+            for number, (op, amount) in enumerate(jitter_ops)
+        ),
+        _Step(lambda x, _: to_grayscale(x), u[Draw.GRAYSCALE] < view.grayscale),
+        _Step(gaussian_blur, u[Draw.BLUR] < view.blur, sigma),
+        _Step(lambda x, _: solarize(x), u[Draw.SOLARIZE] < view.solarize),
+    ]
+    return _run(steps, crops)
+
+
+def flip(x: Tensor) -> Tensor:
+    """Mirror images (B, C, S, S) left and right."""
+    return x.flip(-1)
+
+
+def adjust_brightness(x: Tensor, delta: Tensor) -> Tensor:
+    """Add delta (B,) to images (B, C, S, S), without clipping. (torchvision multiplies instead.)"""
+    return x + _per_image(delta)
+
+
+def adjust_contrast(x: Tensor, factor: Tensor) -> Tensor:
+    """Scale images (B, C, S, S) by factor (B,) about the mean of each channel, without clipping."""
+    mean = x.mean(dim=(2, 3), keepdim=True)
+    return x.sub(mean).mul_(_per_image(factor)).add_(mean)
+
+
+def adjust_saturation(x: Tensor, factor: Tensor) -> Tensor:
+    """Multiply the HSV saturation of images (B, 3, S, S) in [0, 1] by factor (B,), at most up to 1.
+
+    With value v = max(x) and saturation s = (v - min(x)) / v, each channel is v (1 - s t), where t depends on
+    the hue alone. So replacing s by min(f s, 1) multiplies v - x by min(f, 1 / s), and no hue is needed.
+    """
+    value = x.amax(dim=1, keepdim=True)
+    chroma = value - x.amin(dim=1, keepdim=True)
+    ratio = value.div(_nonzero(chroma)).minimum(_per_image(factor))
+    return value - value.sub(x).mul_(ratio)
+
+
+def adjust_hue(x: Tensor, delta: Tensor) -> Tensor:
+    """Add delta (B,), in turns, to the HSV hue of images (B, 3, S, S) in [0, 1]. Gray stays as it is.
+
+    The hue takes no cases to find. With w = (x - min) / (max - min) it is 1 + w_green + w_blue - w_red
+    sixths of a turn from red, towards the larger of green and blue.
+    """
+    red, green, blue = x.unbind(1)
+    value, lowest = x.amax(dim=1), x.amin(dim=1)
+    chroma = value - lowest
+    # Summed in this order it is exactly 0 for gray, where it is divided by next to nothing.
+    hue = (green - lowest).add_(blue - red).div_(_nonzero(chroma)).add_(1).copysign_(green - blue)
+    hue = hue.add_(6 * delta.view(-1, 1, 1)).remainder_(6)  # sixths of a turn, in [0, 6]
+
+    def rise(center: int) -> Tensor:
+        # 0 within a sixth of the center, `chroma` from two sixths on, straight in between.
+        return (hue - center).abs_().sub_(1).clamp_(0, 1).mul_(chroma)
+
+    # Red is high away from cyan (3), green near green (2), blue near blue (4): none is cut by the seam at 0.
+    return torch.stack((lowest + rise(3), value - rise(2), value - rise(4)), dim=1)
+
+
+def to_grayscale(x: Tensor) -> Tensor:
+    """Replace the channels of images (B, 3, S, S) by their weighted sum.
+
+    The weights are the official code's. They sum to 0.9999, so white does not stay quite white.
+    """
+    red, green, blue = x.unbind(1)
+    gray = 0.2989 * red + 0.5870 * green + 0.1140 * blue
+    return torch.stack((gray, gray, gray), dim=1)
+
+
+def gaussian_blur(x: Tensor, sigma: Tensor) -> Tensor:
+    """Blur images (B, C, S, S) by Gaussians of standard deviation sigma (B,), in pixels.
+
+    The kernel has 2 int(S / 20) + 1 taps, so 3 at 32 px and 23 at 224 px, and sums to 1. What lies outside
+    the image counts as black: borders darken.
+
+    Source: deepmind-research `byol/utils/augmentations.py:135-136, 423`.
+    """
+    size = x.shape[-1]
+    radius = size // 20
+    distance = torch.arange(radius + 1, device=x.device, dtype=x.dtype).view(-1, 1, 1, 1, 1)
+    taps = torch.exp(distance.square() / (-2 * _per_image(sigma).square()))  # (radius + 1, B, 1, 1, 1)
+    taps /= 2 * taps.sum(dim=0) - 1  # the middle tap, exp(0) = 1, is there only once
+    # A sum of shifted images. On a CPU it beats matrix products and a grouped convolution, and, unlike these,
+    # it is the same to the last bit whatever the batch.
+    for dim in (2, 3):
+        blurred = x * taps[0]
+        for k in range(1, radius + 1):
+            blurred.narrow(dim, k, size - k).addcmul_(x.narrow(dim, 0, size - k), taps[k])
+            blurred.narrow(dim, 0, size - k).addcmul_(x.narrow(dim, k, size - k), taps[k])
+        x = blurred
+    return x
+
+
+def solarize(x: Tensor) -> Tensor:
+    """Invert what is not darker than 0.5 in images of any shape in [0, 1]."""
+    return torch.where(x < 0.5, x, 1 - x)
+
+
+_ORDERS = np.array(list(permutations(range(4))))  # (24, 4)
+
+
+class _Step(NamedTuple):
+    op: Callable[[Tensor, Tensor], Tensor]  # (images, amount (B,)) -> images
+    chosen: NDArray[np.bool_]  # (B,) which images it is for
+    amount: NDArray[np.float32] | None = None  # (B,)
+
+
+def _run(steps: list[_Step], x: Tensor) -> Tensor:
+    """Take each image through the steps that are for it, clipping to [0, 1] after each.
+
+    A step costs only as much as there are images it is for. Which these are is worked out on the host and
+    sent to the device in one piece, as small copies cost more than what is in them.
+    """
+    steps = [step for step in steps if step.chosen.any()]
+    rows = [np.flatnonzero(step.chosen) for step in steps]
+    amounts = [np.zeros(x.shape[0], np.float32) if step.amount is None else step.amount for step in steps]
+    amounts = [amount[chosen] for amount, chosen in zip(amounts, rows, strict=True)]
+    x = x.clone()
+    on_device = zip(steps, _upload(rows, x.device), _upload(amounts, x.device), strict=True)
+    for step, chosen, amount in on_device:
+        everyone = len(chosen) == len(x)
+        part = x if everyone else x.index_select(0, chosen)
+        torch.clamp(step.op(part, amount.to(x.dtype)), 0, 1, out=part)
+        if not everyone:
+            x.index_copy_(0, chosen, part)
+    return x
+
+
+def _upload(parts: list[NDArray[Any]], device: torch.device) -> tuple[Tensor, ...]:
+    if not parts:
+        return ()
+    packed = torch.from_numpy(np.concatenate(parts)).to(device, non_blocking=True)
+    return torch.split(packed, [len(part) for part in parts])
+
+
+def _between(limits: tuple[float, float], u: NDArray[Any]) -> NDArray[Any]:
+    low, high = limits
+    return low + (high - low) * u
+
+
+def _per_image(amount: Tensor) -> Tensor:
+    return amount.view(-1, 1, 1, 1)
+
+
+def _nonzero(chroma: Tensor) -> Tensor:
+    return chroma.clamp_min(torch.finfo(chroma.dtype).tiny)

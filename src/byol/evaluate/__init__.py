@@ -1,0 +1,1 @@
+"""How good an encoder is. Nothing here knows how it was trained."""

@@ -1,0 +1,73 @@
+"""Everything that changes while a run learns, in one place: what a checkpoint holds is what stands here."""
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import nn
+
+from byol.algorithm import Online
+from byol.model.encoder import representation_dim
+from byol.model.target import EmaTarget, SharedTarget
+from byol.recipe import Recipe
+from byol.run.device import Device
+
+
+@dataclass(kw_only=True)
+class Learner:
+    """The state of a run.
+
+    Args:
+        online: the network with parameters theta.
+        target: the network it is compared with.
+        optimizer: over theta.
+        step: optimiser steps done; order, views and schedules are functions of it.
+        seconds: wall-clock time spent, over all resumptions.
+        bad_files: names of files that could not be decoded.
+        baselines: accuracies to be beaten, measured before the first step.
+    """
+
+    online: Online
+    target: EmaTarget | SharedTarget
+    optimizer: torch.optim.Optimizer
+    step: int = 0
+    seconds: float = 0.0
+    bad_files: set[str] = field(default_factory=set)
+    baselines: dict[str, dict[str, float]] = field(default_factory=dict)
+
+    def state(self) -> dict[str, Any]:
+        """Return all of it as tensors and plain values."""
+        return {
+            "online": self.online.state_dict(),
+            "target": self.target.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "step": self.step,
+            "seconds": self.seconds,
+            "bad_files": sorted(self.bad_files),
+            "baselines": self.baselines,
+        }
+
+    def restore(self, state: dict[str, Any]) -> None:
+        """Take over what `state` returned."""
+        self.online.load_state_dict(state["online"])
+        self.target.load_state_dict(state["target"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        self.step, self.seconds = state["step"], state["seconds"]
+        self.bad_files, self.baselines = set(state["bad_files"]), state["baselines"]
+
+
+def build(recipe: Recipe, device: Device, encoder: nn.Module | None = None) -> Learner:
+    """Return a learner at step 0; its weights are a function of the recipe's seed.
+
+    Args:
+        recipe: what to build.
+        device: where, and in which memory format.
+        encoder: any module (B, 3, H, W) -> (B, D) in place of the recipe's.
+    """
+    torch.manual_seed(recipe.seed)
+    encoder = recipe.encoder.build() if encoder is None else encoder
+    projector = recipe.projector.build(representation_dim(encoder, recipe.views.size))
+    online = Online(encoder, projector, recipe.predictor.build(recipe.projector.out))
+    online.to(device.device, memory_format=device.memory_format).train()  # type: ignore[call-overload]
+    target = recipe.target.build(online).train()
+    return Learner(online=online, target=target, optimizer=recipe.optimizer.build(online))

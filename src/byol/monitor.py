@@ -1,0 +1,133 @@
+"""Is it working? Numbers of a step, kNN beside its baselines, and a word when something is wrong."""
+
+import copy
+import math
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from byol.algorithm import Step
+from byol.data.images import Files, Packed
+from byol.data.views import TwoViews
+from byol.evaluate.features import Encode, pixels
+from byol.evaluate.knn import knn_top1
+from byol.evaluate.spread import effective_rank, feature_spread
+from byol.learner import Learner
+from byol.run.device import Device
+from byol.run.errors import UserError
+
+# While training, kNN looks at a part of the images (bank, queries); all are judged before and after.
+QUICK = (10_000, 2_000)
+# Healthy projections spread over 0.5 and more; without predictor and moving average the spread falls
+# below this within some dozen steps (tests/test_paper.py).
+COLLAPSED_SPREAD = 0.1
+
+
+def measure(result: Step, losses: list[Tensor], learner: Learner, device: Device) -> dict[str, float]:
+    """Return the numbers of a record. This is the one place in the loop that waits for the device.
+
+    Args:
+        result: of the newest step.
+        losses: of all steps since the last record, () each.
+        learner: whose gradients are still those of the newest step.
+        device: over whose processes the loss is averaged.
+
+    Raises:
+        UserError: a loss is not finite.
+    """
+    refuse_nan(losses, learner)
+    gradients = [p.grad for p in learner.online.parameters() if p.grad is not None]
+    return {
+        "loss": device.mean(torch.stack(losses).mean()).item(),
+        "feature_spread": feature_spread(result.branch.projection),
+        "effective_rank": effective_rank(result.branch.representation),
+        "gradient_norm": torch.linalg.vector_norm(torch.stack(torch._foreach_norm(gradients))).item(),
+    }
+
+
+def refuse_nan(losses: list[Tensor], learner: Learner) -> None:
+    """Stop when one of the newest losses is not finite, before anything of it is saved.
+
+    Raises:
+        UserError: naming the step.
+    """
+    for back, loss in enumerate(reversed(torch.stack(losses).tolist() if losses else [])):
+        if not math.isfinite(loss):
+            raise UserError(
+                f"the loss became {loss} at step {learner.step - back}; the last checkpoint is from before. "
+                "Lower --optimizer.base-lr, lengthen --warmup-epochs, or try --precision float32."
+            )
+
+
+def collapse_sentence(spread: float, step: int) -> str:
+    """Return what to tell the person when the projections have collapsed."""
+    return (
+        f"COLLAPSED at step {step}: feature spread {spread:.3f} (1 is spread, 0 is collapsed), so all images "
+        "look alike to the network and a falling loss means nothing. Check that predictor and moving average "
+        "are in place, lower --optimizer.base-lr, or raise --target.tau-base."
+    )
+
+
+class Judge:
+    """Weighted kNN of an encoder on labelled images, beside random initialisation and raw pixels.
+
+    The bank is the training images; the test images (or val, or, without either, each training
+    image against all others) are judged. Without labels there is nothing to judge.
+
+    Args:
+        sets: split name to images.
+        views: whose size and normalisation the encoder expects.
+        device: where the encoder runs.
+    """
+
+    def __init__(self, sets: dict[str, Packed | Files], views: TwoViews, device: Device) -> None:
+        self._bank, self._queries = sets["train"], sets.get("test", sets.get("val"))
+        self._views, self._device = views, device
+        judged = [self._bank] if self._queries is None else [self._bank, self._queries]
+        self.has_labels = all(images.labels is not None for images in judged) and len(self._bank.classes) > 1
+
+    def accuracy(self, encode: Encode, *, quick: bool) -> float:
+        """Return kNN top-1 in percent; quick looks at a part of the images."""
+        at_most = QUICK if quick else None
+        return knn_top1(encode, self._bank, self._queries, self._views.size, at_most=at_most)
+
+    def encode(self, encoder: nn.Module) -> Encode:
+        """Return the encoder in eval mode, as a function of images (B, 3, S, S) in [0, 1].
+
+        It is a copy: neither batch-norm statistics nor the mode of the network that learns is touched.
+        In float32, so that `byol eval knn` finds the same figure later.
+        """
+        encoder = copy.deepcopy(encoder).eval()
+
+        def run(images: Tensor) -> Tensor:
+            return encoder(self._views.normalize(images.to(self._device.device)))  # type: ignore[no-any-return]
+
+        return run
+
+    def baselines(self, encoder: nn.Module) -> dict[str, dict[str, float]]:
+        """Return what an encoder has to beat, its own random weights and pixels: {"quick" | "full": accuracies}."""
+        if not self.has_labels:
+            return {}
+        random = self.encode(encoder)
+        return {
+            name: {
+                "knn_top1_random": self.accuracy(random, quick=quick),
+                "knn_top1_pixels": self.accuracy(pixels, quick=quick),
+            }
+            for name, quick in (("quick", True), ("full", False))
+        }
+
+
+def line(step: int, total_steps: int, record: dict[str, Any], left: str, scores: dict[str, float]) -> str:
+    """Return the live line."""
+    knn = ""
+    if scores:
+        knn = "  kNN {knn_top1:.1f} (random {knn_top1_random:.1f}, pixels {knn_top1_pixels:.1f})".format(
+            **scores
+        )
+    return (
+        f"step {step:,}/{total_steps:,}  epoch {record['epoch']:.2f}  "
+        f"{record['images_per_second']:,.0f} images/s  ETA {left}  loss {record['loss']:.3f}  lr {record['lr']:.4f}  tau {record['tau']:.4f}  "
+        f"spread {record['feature_spread']:.2f}{knn}"
+    )

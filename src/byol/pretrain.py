@@ -1,0 +1,253 @@
+"""The pretraining loop, the only one there is: lines 1 to 4 of Algorithm 1, and what surrounds a step."""
+
+import json
+import time
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from byol.algorithm import bootstrap_step
+from byol.data.images import Files, Packed, open_data
+from byol.data.loader import batches
+from byol.learner import Learner, build
+from byol.monitor import COLLAPSED_SPREAD, Judge, collapse_sentence, line, measure, refuse_nan
+from byol.pretrained import save_encoder
+from byol.recipe import Recipe, diff, from_json
+from byol.run import checkpoint
+from byol.run.device import Device, keep_freed_memory, pick_device, usable_cores
+from byol.run.errors import Interrupted, UserError
+from byol.run.folder import RunFolder, provenance, write_json
+from byol.run.progress import Progress, duration
+from byol.run.record import Recorder, read
+from byol.run.stop import StopRequest
+from byol.run.stopwatch import Stopwatch
+from byol.schedule import learning_rate
+
+
+@dataclass(frozen=True)
+class Timeline:
+    """What happens at which step, as a function of the recipe and the number of images alone."""
+
+    recipe: Recipe
+    num_images: int
+
+    @property
+    def steps_per_epoch(self) -> int:
+        """Optimiser steps of one pass over the images."""
+        return self.recipe.steps_per_epoch(self.num_images)
+
+    @property
+    def total_steps(self) -> int:
+        """K of the paper."""
+        return self.recipe.epochs * self.steps_per_epoch
+
+    def lr(self, step: int) -> float:
+        """Learning rate of a step."""
+        warmup_steps = round(self.recipe.warmup_epochs * self.steps_per_epoch)
+        return learning_rate(step, self.total_steps, warmup_steps, self.recipe.peak_lr)
+
+    def tau(self, step: int) -> float:
+        """Share of the target kept at a step."""
+        return self.recipe.target.tau(step, self.total_steps)
+
+    def is_recorded(self, step: int) -> bool:
+        """A hundred records or more, one per 50 steps in long runs."""
+        return step % max(1, min(50, self.total_steps // 100)) == 0 or step == self.total_steps
+
+    def is_judged(self, step: int) -> bool:
+        """Ten kNN judgements, spread evenly."""
+        return step % max(1, self.total_steps // 10) == 0
+
+
+def pretrain(
+    recipe: Recipe,
+    out: str | Path,
+    *,
+    encoder: nn.Module | None = None,
+    resume: bool = False,
+    overwrite: bool = False,
+    workers: int | None = None,
+    checkpoint_seconds: float = 120.0,
+) -> dict[str, Any]:
+    """Learn an encoder from images without labels, and write a run folder.
+
+    Ctrl-C and SIGTERM save a checkpoint after the current step. A resumed run continues bit for bit
+    on the same machine, wherever it was stopped.
+
+    Args:
+        recipe: what to compute.
+        out: the run folder.
+        encoder: any module (B, 3, H, W) -> (B, D) to train in place of the recipe's.
+        resume: continue the run in `out` from its newest checkpoint.
+        overwrite: replace a run that `out` already holds.
+        workers: processes that decode files, None for one per core; sets in memory need none.
+        checkpoint_seconds: time between checkpoints.
+
+    Returns:
+        The summary, as in `summary.json`.
+
+    Raises:
+        UserError: in one sentence, what the person can mend.
+        Interrupted: the run was asked to stop and has saved itself.
+    """
+    keep_freed_memory()
+    folder = RunFolder(Path(out))
+    device = pick_device(recipe.precision)
+    sets = open_data(recipe.data)
+    images = sets["train"]
+    timeline = Timeline(recipe, len(images))
+    total_steps = timeline.total_steps
+    judge = Judge(sets, recipe.views, device)
+
+    with Progress(silent=device.rank > 0) as progress, torch.random.fork_rng():
+        learner = build(recipe, device, encoder)
+        if resume:
+            learner.restore(_newest_state(folder, recipe, device))
+        else:
+            folder.create(overwrite=overwrite)
+            write_json(folder.recipe, recipe.to_json())
+            write_json(folder.provenance, provenance(device=str(device.device), precision=device.precision))
+            learner.baselines = judge.baselines(learner.online.encoder)
+        progress.say(
+            f"{recipe.name}: {len(images):,} images, steps {learner.step:,} to {total_steps:,}, "
+            f"{device.device} in {device.precision}, into {folder.path}"
+        )
+        _name_bad(images.bad, learner.bad_files, progress)
+        stream = batches(
+            images,
+            recipe.views,
+            batch_size=recipe.batch_size,
+            seed=recipe.seed,
+            first_step=learner.step,
+            total_steps=total_steps,
+            workers=_workers(images, workers),
+            device=device.device,
+            rank=device.rank,
+            world_size=device.world_size,
+        )
+        first_step, saved_at, watch = learner.step, time.monotonic(), Stopwatch(learner.seconds)
+        losses: list[Tensor] = []  # of the steps since the last record, left on the device
+        scores: dict[str, float] = {}
+        has_collapsed = False
+
+        with Recorder(folder.metrics, first_step) as recorder, StopRequest() as stop:
+            for batch in stream:
+                # ---- the step ---------------------------------------------------------------
+                torch.manual_seed((recipe.seed << 32) + batch.step)  # for dropout and its like
+                lr, tau = timeline.lr(batch.step), timeline.tau(batch.step)
+                views = recipe.views.distort(batch.crops, recipe.seed, batch.step, batch.index)
+                view_1, view_2 = (view.contiguous(memory_format=device.memory_format) for view in views)
+                result = bootstrap_step(
+                    learner.online,
+                    learner.target,
+                    learner.optimizer,
+                    (view_1, view_2),
+                    lr,
+                    tau,
+                    device.autocast,
+                )
+                # -----------------------------------------------------------------------------
+                learner.step = step = batch.step + 1
+                losses.append(result.loss)
+                _name_bad(batch.bad, learner.bad_files, progress)
+
+                if timeline.is_recorded(step):
+                    rate = watch.rate((step - first_step) * recipe.batch_size)
+                    record = {
+                        **measure(result, losses, learner, device),
+                        **{
+                            "lr": lr,
+                            "tau": tau,
+                            "epoch": step / timeline.steps_per_epoch,
+                            "images_per_second": rate,
+                        },
+                    }
+                    losses.clear()
+                    recorder.write("train", step, **record)
+                    eta = duration((total_steps - step) * recipe.batch_size / rate)
+                    progress.show(line(step, total_steps, record, eta, scores), last=step == total_steps)
+                    if record["feature_spread"] < COLLAPSED_SPREAD and not has_collapsed:
+                        has_collapsed = True
+                        progress.say(collapse_sentence(record["feature_spread"], step))
+
+                if judge.has_labels and timeline.is_judged(step):
+                    with watch.aside():
+                        top1 = judge.accuracy(judge.encode(learner.online.encoder), quick=True)
+                    scores = {"knn_top1": top1, **learner.baselines["quick"]}
+                    recorder.write("knn", step, **scores)
+
+                is_last = step == total_steps
+                if is_last or stop.received or time.monotonic() - saved_at >= checkpoint_seconds:
+                    refuse_nan(losses, learner)
+                    learner.seconds = watch.seconds
+                    checkpoint.save(folder.checkpoints, step, {"recipe": recipe.to_json(), **learner.state()})
+                    saved_at = time.monotonic()
+                if stop.received and not is_last:
+                    raise Interrupted(
+                        f"stopped at step {step:,} of {total_steps:,} and saved; continue with: "
+                        f"byol pretrain --resume {folder.path}",
+                        stop.received,
+                    )
+
+        built = None if encoder is not None else recipe.encoder
+        save_encoder(folder.encoder, learner.online.encoder, built, recipe.views)
+        summary = _summary(folder, recipe, learner, judge)
+        write_json(folder.summary, summary)
+        progress.say(f"done in {duration(learner.seconds)}: {folder.encoder}")
+    return summary
+
+
+def _summary(folder: RunFolder, recipe: Recipe, learner: Learner, judge: Judge) -> dict[str, Any]:
+    last = [event for event in read(folder.metrics) if event["kind"] == "train"][-1]
+    summary = {
+        "recipe": recipe.name,
+        "seed": recipe.seed,
+        "steps": learner.step,
+        "epochs": recipe.epochs,
+        "wall_seconds": learner.seconds,
+        **{name: last[name] for name in ("images_per_second", "loss", "feature_spread", "effective_rank")},
+        "bad_files": sorted(learner.bad_files),
+    }
+    if judge.has_labels:
+        top1 = judge.accuracy(judge.encode(learner.online.encoder), quick=False)
+        summary |= {"knn_top1": top1, **learner.baselines["full"]}
+    return summary
+
+
+def _newest_state(folder: RunFolder, recipe: Recipe, device: Device) -> dict[str, Any]:
+    """Return the newest checkpoint of the run, after making sure that it is of this recipe."""
+    if not folder.recipe.is_file():
+        raise UserError(f"{folder.path} holds no run to resume; start one with --out {folder.path}.")
+    newest = checkpoint.newest(folder.checkpoints)
+    if newest is None:
+        raise UserError(
+            f"{folder.path} was stopped before its first checkpoint; start anew with --overwrite."
+        )
+    state = checkpoint.load(newest, device.device)
+    differences = diff(from_json(json.dumps(state["recipe"]), str(newest)), recipe)
+    if differences:
+        sides = "; ".join(
+            f"{field} is {there!r} there and {here!r} here" for field, there, here in differences
+        )
+        raise UserError(
+            f"{newest} is of another recipe: {sides}. Resume with its own, or choose another --out."
+        )
+    return state
+
+
+def _name_bad(names: Iterable[str], known: set[str], progress: Progress) -> None:
+    """Tell of each undecodable file once; the loader stops the run when there are too many."""
+    for name in sorted(set(names) - known):
+        known.add(name)
+        progress.say(f"skipped {name}: it cannot be decoded ({len(known)} so far)")
+
+
+def _workers(images: Packed | Files, asked: int | None) -> int:
+    """Return how many processes decode files: one per core, and none for images in memory."""
+    if isinstance(images, Packed):
+        return 0
+    return usable_cores() if asked is None else asked

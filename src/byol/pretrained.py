@@ -1,0 +1,177 @@
+"""An encoder with its preprocessing: what a run leaves behind, and what everything later starts from."""
+
+import json
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from PIL import Image
+from pydantic import TypeAdapter, ValidationError
+from torch import Tensor, nn
+
+from byol.data.decode import decode
+from byol.data.resample import crop_resize
+from byol.data.views import TwoViews
+from byol.model.encoder import ConvNet, ResNet, Timm
+from byol.run.errors import UserError
+
+_Spec = TypeAdapter[ResNet | ConvNet | Timm](ResNet | ConvNet | Timm)
+
+
+class Pretrained(nn.Module):
+    """An encoder, and how images have to be prepared for it.
+
+    Called like any module it maps prepared images (B, 3, size, size) to representations (B, D);
+    `embed` takes images as they come.
+
+    Args:
+        encoder: maps normalised images (B, 3, H, W) to (B, D).
+        size: side of the images it was trained on, in pixels.
+        mean: of the normalisation, per channel, for pixels in [0, 1].
+        std: likewise.
+    """
+
+    def __init__(
+        self,
+        encoder: nn.Module,
+        *,
+        size: int,
+        mean: tuple[float, float, float],
+        std: tuple[float, float, float],
+    ) -> None:
+        super().__init__()
+        self.encoder = encoder
+        self.size = size
+        self.mean = torch.tensor(mean).view(3, 1, 1)
+        self.std = torch.tensor(std).view(3, 1, 1)
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Return the representations (B, D) of prepared images."""
+        return self.encoder(images)  # type: ignore[no-any-return]
+
+    def prepare(self, images: "Sequence[Image.Image | str | Path | NDArray[np.uint8]] | Tensor") -> Tensor:
+        """Return images as the encoder wants them: centre square, bicubic to `size`, normalised.
+
+        Args:
+            images: pictures, paths, arrays (H, W, 3) of uint8, or one tensor (B, 3, H, W) of uint8.
+
+        Returns:
+            (B, 3, size, size) float32.
+        """
+        singles = images.split(1) if isinstance(images, Tensor) else [_as_tensor(image) for image in images]
+        crops = torch.cat([crop_resize(one, _centre_square(one), self.size) for one in singles])
+        return self.normalize(crops)
+
+    def normalize(self, crops: Tensor) -> Tensor:
+        """Return crops (B, 3, S, S) in [0, 1] with each channel's mean removed, divided by its std."""
+        return (crops - self.mean) / self.std
+
+    @torch.no_grad()
+    def embed(
+        self, images: "Sequence[Image.Image | str | Path | NDArray[np.uint8]] | Tensor", batch_size: int = 256
+    ) -> Tensor:
+        """Return the representations (B, D) of images as they come, in eval mode; see `prepare`."""
+        was_training = self.training
+        device = next((p.device for p in self.encoder.parameters()), torch.device("cpu"))
+        self.eval()
+        rows = [
+            self.encoder(self.prepare(images[start : start + batch_size]).to(device)).float().cpu()
+            for start in range(0, len(images), batch_size)
+        ]
+        self.train(was_training)
+        return torch.cat(rows)
+
+
+def save_encoder(
+    path: Path, encoder: nn.Module, spec: ResNet | ConvNet | Timm | None, views: TwoViews
+) -> None:
+    """Write an encoder's weights as safetensors, with architecture and preprocessing in the metadata.
+
+    Args:
+        path: of the file.
+        encoder: the online encoder; keys are its own, so those of torchvision and timm for a `ResNet`.
+        spec: how to build it again; None for a module of the user's own.
+        views: whose size, mean and std are the preprocessing.
+    """
+    from safetensors.torch import save_file
+
+    architecture = {"kind": "custom"} if spec is None else asdict(spec)
+    preprocessing = {
+        "size": views.size,
+        "mean": views.mean,
+        "std": views.std,
+        "crop": "centre square, bicubic",
+    }
+    weights = {name: tensor.detach().cpu().contiguous() for name, tensor in encoder.state_dict().items()}
+    temporary = path.with_name(f".{path.name}.tmp")
+    save_file(
+        weights,
+        temporary,
+        {
+            "format": "pt",
+            "architecture": json.dumps(architecture),
+            "preprocessing": json.dumps(preprocessing),
+        },
+    )
+    temporary.replace(path)
+
+
+def load(run: str | Path, encoder: nn.Module | None = None) -> Pretrained:
+    """Return the encoder of a run, in eval mode, with its preprocessing.
+
+    Args:
+        run: a run folder, or its `encoder.safetensors`.
+        encoder: the module that the run was given, when it was not built from a recipe; its weights
+            are replaced.
+
+    Raises:
+        UserError: there is no encoder, it was written by something else, or it needs `encoder`.
+    """
+    from safetensors import SafetensorError, safe_open
+
+    path = Path(run)
+    path = path / "encoder.safetensors" if path.is_dir() else path
+    if not path.is_file():
+        raise UserError(f"there is no encoder at {path}; give a finished run, or its encoder.safetensors.")
+    try:
+        with safe_open(path, "pt") as file:
+            metadata = file.metadata() or {}
+            weights = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+        architecture: dict[str, Any] = json.loads(metadata["architecture"])
+        preprocessing: dict[str, Any] = json.loads(metadata["preprocessing"])
+        if encoder is None:
+            if architecture["kind"] == "custom":
+                raise UserError(
+                    f"{path} belongs to a module of your own; give it: load(run, encoder=module)."
+                )
+            encoder = _Spec.validate_json(metadata["architecture"], strict=True).build()
+    except (SafetensorError, KeyError, json.JSONDecodeError, ValidationError) as error:
+        raise UserError(f"{path} is not an encoder that byol wrote, or it is damaged.") from error
+    encoder.load_state_dict(weights)
+    return Pretrained(
+        encoder,
+        size=preprocessing["size"],
+        mean=tuple(preprocessing["mean"]),
+        std=tuple(preprocessing["std"]),
+    ).eval()
+
+
+def _as_tensor(image: "Image.Image | str | Path | NDArray[np.uint8]") -> Tensor:
+    """Return one picture as (1, 3, H, W) uint8."""
+    if isinstance(image, (str, Path)):
+        pixels = decode(Path(image).read_bytes())
+    elif isinstance(image, Image.Image):
+        pixels = np.array(image.convert("RGB"))
+    else:
+        pixels = image
+    return torch.from_numpy(np.ascontiguousarray(pixels)).permute(2, 0, 1)[None]
+
+
+def _centre_square(image: Tensor) -> NDArray[np.int64]:
+    height, width = image.shape[-2:]
+    side = min(height, width)
+    return np.array([[(height - side) // 2, (width - side) // 2, side, side]])

@@ -1,0 +1,55 @@
+"""Records of a run: one JSON object per line, and the same numbers as TensorBoard event files."""
+
+import json
+import math
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+
+class Recorder:
+    """Appends events to `metrics.jsonl` and to TensorBoard files in the same folder.
+
+    Args:
+        path: of the JSONL file.
+        step: events after this step are dropped first, because a resumed run will write them again.
+    """
+
+    def __init__(self, path: Path, step: int = 0) -> None:
+        from torch.utils.tensorboard import SummaryWriter
+
+        if path.exists():
+            _forget_after(path, step)
+        self._file = path.open("a", buffering=1)
+        self._board = SummaryWriter(str(path.parent / "tensorboard"), purge_step=step + 1)  # type: ignore[no-untyped-call]
+
+    def write(self, kind: str, step: int, **values: Any) -> None:
+        """Append one event; a number that is not finite is written as null, which JSON can hold."""
+        event = {"kind": kind, "step": step, **values}
+        clean = {k: None if isinstance(v, float) and not math.isfinite(v) else v for k, v in event.items()}
+        self._file.write(json.dumps(clean, allow_nan=False) + "\n")
+        for name, value in values.items():
+            if isinstance(value, (int, float)) and not isinstance(value, bool):
+                self._board.add_scalar(f"{kind}/{name}", value, step)  # type: ignore[no-untyped-call]
+
+    def __enter__(self) -> "Recorder":
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._file.close()
+        self._board.close()  # type: ignore[no-untyped-call]
+
+
+def read(path: Path) -> list[dict[str, Any]]:
+    """Return the events of a JSONL file; a last line cut short by a crash is left out."""
+    lines = path.read_text().split("\n")
+    return [json.loads(line) for line in lines[:-1] if line]
+
+
+def _forget_after(path: Path, step: int) -> None:
+    kept = [event for event in read(path) if event["step"] <= step]
+    temporary = path.with_name(f".{path.name}.tmp")
+    temporary.write_text("".join(json.dumps(event) + "\n" for event in kept))
+    temporary.replace(path)

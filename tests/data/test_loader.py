@@ -1,0 +1,246 @@
+import multiprocessing
+import os
+import pickle
+import signal
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from byol.data.folder import index_folder
+from byol.data.images import Files, Packed
+from byol.data.loader import Batch, batches, permutation
+from byol.data.views import TwoViews
+from byol.run.errors import UserError
+
+VIEWS = TwoViews(size=8)
+CPU = torch.device("cpu")
+N = 23
+TOTAL = 9  # steps of 6 images: two epochs of three steps and then some
+
+
+@pytest.fixture(scope="module", autouse=True)
+def one_thread() -> Iterator[None]:
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.fixture
+def packed() -> Packed:
+    random = np.random.default_rng(0)
+    return Packed(torch.from_numpy(random.integers(0, 256, (N, 3, 14, 11), dtype=np.uint8)))
+
+
+@pytest.fixture
+def files(tmp_path: Path) -> Files:
+    random = np.random.default_rng(0)
+    (tmp_path / "root").mkdir()
+    for i in range(N):
+        pixels = random.integers(0, 256, (10 + i, 30 - i, 3), dtype=np.uint8)
+        Image.fromarray(pixels).save(tmp_path / "root" / f"{i:02}.png")
+    return Files(index_folder(tmp_path / "root", tmp_path / "cache"))
+
+
+def run(images: Packed | Files, **changes: Any) -> list[Batch]:
+    settings: dict[str, Any] = {
+        "batch_size": 6,
+        "seed": 1,
+        "first_step": 0,
+        "total_steps": TOTAL,
+        "workers": 0,
+    }
+    return list(batches(images, VIEWS, device=CPU, **(settings | changes)))
+
+
+def assert_same(first: list[Batch], second: list[Batch]) -> None:
+    """Bit for bit."""
+    assert len(first) == len(second)
+    for a, b in zip(first, second, strict=True):
+        assert a.step == b.step
+        assert a.bad == b.bad
+        np.testing.assert_array_equal(a.index, b.index)
+        assert torch.equal(a.crops[0], b.crops[0])
+        assert torch.equal(a.crops[1], b.crops[1])
+
+
+def test_permutation_is_a_function_of_seed_and_epoch() -> None:
+    order = permutation(3, 5, 100)
+    assert order.dtype == np.int64
+    np.testing.assert_array_equal(np.sort(order), np.arange(100))
+    np.testing.assert_array_equal(order, permutation(3, 5, 100))
+    for seed, epoch in ((3, 6), (4, 5), (5, 3)):
+        assert (order != permutation(seed, epoch, 100)).any()
+
+
+def test_permutation_stays_as_it_was() -> None:
+    # A run that is resumed under another release of numpy must go on in the same order.
+    assert permutation(0, 0, 8).tolist() == [2, 4, 3, 6, 5, 0, 1, 7]
+
+
+@pytest.mark.parametrize("kind", ["packed", "files"])
+def test_batches_hold_two_different_crops_of_each_image(kind: str, request: pytest.FixtureRequest) -> None:
+    for step, batch in enumerate(run(request.getfixturevalue(kind))):
+        assert batch.step == step
+        assert batch.index.shape == (6,)
+        assert batch.index.dtype == np.int64
+        assert batch.bad == ()
+        for crop in batch.crops:
+            assert crop.shape == (6, 3, 8, 8)
+            assert crop.dtype == torch.float32
+            assert 0 <= crop.min() < 0.2 < 0.8 < crop.max() <= 1
+        assert not torch.equal(*batch.crops)
+
+
+def test_every_image_comes_once_an_epoch_when_the_batch_divides_the_set(packed: Packed) -> None:
+    images = Packed(packed.images[:18])
+    indices = [batch.index for batch in run(images)]
+    for epoch in range(3):
+        seen = np.concatenate(indices[3 * epoch : 3 * epoch + 3])
+        np.testing.assert_array_equal(np.sort(seen), np.arange(18))
+    assert (np.concatenate(indices[:3]) != np.concatenate(indices[3:6])).any()
+
+
+def test_rest_of_the_order_is_dropped(packed: Packed) -> None:
+    for epoch in range(3):
+        seen = np.concatenate([batch.index for batch in run(packed)[3 * epoch : 3 * epoch + 3]])
+        np.testing.assert_array_equal(seen, permutation(1, epoch, N)[:18])
+
+
+def test_resumed_packed_set_equals_uninterrupted(packed: Packed) -> None:
+    whole = run(packed)
+    for first_step in range(TOTAL + 1):
+        assert_same(run(packed, first_step=first_step), whole[first_step:])
+
+
+@pytest.mark.parametrize("workers", [0, 1, 2])
+def test_resumed_files_equal_uninterrupted_with_any_number_of_workers(files: Files, workers: int) -> None:
+    whole = run(files)
+    for first_step in range(TOTAL + 1) if workers == 0 else (0, 2, 3, 7):
+        assert_same(run(files, first_step=first_step, workers=workers), whole[first_step:])
+
+
+def test_iteration_leaves_the_global_generator_alone(files: Files) -> None:
+    torch.manual_seed(0)
+    before = torch.get_rng_state()
+    run(files, total_steps=2)
+    run(files, total_steps=2, workers=1)
+    assert torch.equal(torch.get_rng_state(), before)
+
+
+@pytest.mark.parametrize("kind", ["packed", "files"])
+def test_shares_of_the_processes_join_to_the_batch_of_one(kind: str, request: pytest.FixtureRequest) -> None:
+    images = request.getfixturevalue(kind)
+    shares = [run(images, rank=rank, world_size=3) for rank in range(3)]
+    joined = [
+        Batch(
+            step=parts[0].step,
+            index=np.concatenate([part.index for part in parts]),
+            crops=(
+                torch.cat([part.crops[0] for part in parts]),
+                torch.cat([part.crops[1] for part in parts]),
+            ),
+        )
+        for parts in zip(*shares, strict=True)
+    ]
+    assert_same(joined, run(images))
+
+
+def test_crops_of_an_image_do_not_depend_on_the_batch_size(files: Files) -> None:
+    small, large = run(files, batch_size=3, total_steps=1)[0], run(files, batch_size=20, total_steps=1)[0]
+    np.testing.assert_array_equal(small.index, large.index[:3])
+    assert torch.equal(small.crops[0], large.crops[0][:3])
+
+
+def test_seed_changes_order_and_crops(packed: Packed) -> None:
+    first, second = run(packed)[0], run(packed, seed=2)[0]
+    assert (first.index != second.index).any()
+    whole, other = (run(packed, seed=seed, batch_size=N, total_steps=1)[0] for seed in (1, 2))
+    assert not torch.equal(whole.crops[0][whole.index.argsort()], other.crops[0][other.index.argsort()])
+
+
+def test_permutation_is_drawn_once_an_epoch(packed: Packed, monkeypatch: pytest.MonkeyPatch) -> None:
+    epochs = []
+
+    def counted(seed: int, epoch: int, length: int) -> Any:
+        epochs.append(epoch)
+        return permutation(seed, epoch, length)
+
+    monkeypatch.setattr("byol.data.loader.permutation", counted)
+    run(packed)
+    assert epochs == [0, 1, 2]
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_bad_file_is_named_and_skipped_and_the_rest_unchanged(files: Files, workers: int) -> None:
+    whole = run(files)
+    Path(files.index.path(4)).write_bytes(b"no image")
+    for batch, before in zip(run(files, workers=workers), whole, strict=True):
+        good = before.index != 4
+        assert batch.bad == (() if good.all() else ("04.png",))
+        np.testing.assert_array_equal(batch.index, before.index[good])
+        assert torch.equal(batch.crops[0], before.crops[0][good])
+        assert torch.equal(batch.crops[1], before.crops[1][good])
+
+
+def test_file_that_is_bad_in_every_epoch_counts_once(files: Files) -> None:
+    Path(files.index.path(4)).unlink()
+    bad = [name for batch in run(files, total_steps=40) for name in batch.bad]
+    assert len(bad) > 5
+    assert set(bad) == {"04.png"}
+
+
+def test_second_bad_file_stops(files: Files) -> None:
+    for i in (4, 9):
+        Path(files.index.path(i)).write_bytes(b"no image")
+    with pytest.raises(UserError, match=r"2 of 23 images cannot be decoded, .* 04\.png, 09\.png"):
+        run(files, total_steps=40)
+
+
+def test_batch_of_bad_files_alone_stops(files: Files) -> None:
+    Path(files.index.path(4)).write_bytes(b"no image")
+    with pytest.raises(UserError, match=r"No image of step \d+'s batch .* 04\.png"):
+        run(files, batch_size=1, total_steps=N)
+
+
+def test_batch_larger_than_the_set_is_refused(packed: Packed) -> None:
+    with pytest.raises(UserError, match="batch_size is 24 but there are only 23 images"):
+        run(packed, batch_size=24)
+
+
+def test_batch_that_cannot_be_shared_is_refused(packed: Packed) -> None:
+    with pytest.raises(UserError, match="multiple of the 4 processes"):
+        run(packed, world_size=4)
+
+
+def test_workers_ignore_the_interrupt_and_end_with_the_iterator(files: Files) -> None:
+    iterator = batches(
+        files, VIEWS, batch_size=6, seed=1, first_step=0, total_steps=10_000, workers=2, device=CPU
+    )
+    next(iterator)
+    workers = multiprocessing.active_children()
+    assert len(workers) == 2
+    for worker in workers:
+        assert worker.pid is not None
+        os.kill(worker.pid, signal.SIGINT)
+    for _ in range(10):
+        next(iterator)
+    assert all(worker.is_alive() for worker in workers)
+    start = time.monotonic()
+    del iterator
+    assert not multiprocessing.active_children()
+    assert time.monotonic() - start < 4  # after 5 s torch kills those that still run
+
+
+def test_reader_sent_to_a_worker_is_small(files: Files) -> None:
+    from byol.data.loader import _CropReader
+
+    pickled = pickle.dumps(_CropReader(files, VIEWS, 0))
+    assert len(pickled) < 2000
+    assert pickle.loads(pickled)[0, np.arange(3)][1].tolist() == [0, 1, 2]

@@ -1,0 +1,175 @@
+"""Equations and equivalences of the method, on networks small enough to check by hand."""
+
+import copy
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+
+from byol.algorithm import Online, bootstrap_step
+from byol.evaluate.spread import feature_spread
+from byol.model.head import Mlp, NoPredictor
+from byol.model.target import Ema, EmaTarget, Shared, SharedTarget
+from byol.objective import regression_loss
+from byol.optim import Lars, Sgd
+
+
+def toy(predictor: Mlp | NoPredictor = Mlp(hidden=32, out=8), *, seed: int = 0) -> Online:  # noqa: B008
+    torch.manual_seed(seed)
+    encoder = nn.Sequential(nn.Linear(6, 16), nn.BatchNorm1d(16), nn.ReLU())
+    projector = Mlp(hidden=32, out=8).build(16)
+    return Online(encoder, projector, predictor.build(8)).double().train()
+
+
+def noisy_pairs(steps: int, batch: int = 64) -> list[tuple[Tensor, Tensor]]:
+    """Two noisy looks at points of eight clusters."""
+    random = torch.Generator().manual_seed(1)
+    centres = torch.randn(8, 6, generator=random, dtype=torch.float64)
+    pairs = []
+    for _ in range(steps):
+        points = centres[torch.randint(8, (batch,), generator=random)]
+        noise = 0.3 * torch.randn(2, batch, 6, generator=random, dtype=torch.float64)
+        pairs.append((points + noise[0], points + noise[1]))
+    return pairs
+
+
+def run(
+    online: Online, target: EmaTarget | SharedTarget, tau: float, steps: int, lr: float = 0.05
+) -> list[float]:
+    optimizer = Sgd().build(online)
+    return [
+        bootstrap_step(online, target, optimizer, pair, lr, tau).loss.item() for pair in noisy_pairs(steps)
+    ]
+
+
+def test_tau_zero_with_the_predictor_kept_equals_the_shared_target_bit_for_bit() -> None:
+    moving, shared = toy(), toy()
+    ema, same = Ema(tau_base=0.0).build(moving), Shared().build(shared)
+    assert run(moving, ema, 0.0, 20) == run(shared, same, 0.0, 20)
+    for (name, a), b in zip(moving.state_dict().items(), shared.state_dict().values(), strict=True):
+        assert torch.equal(a, b), name
+
+
+def test_without_predictor_and_moving_average_it_collapses_and_the_spread_says_so() -> None:
+    online = toy(NoPredictor())
+    losses = run(online, Shared().build(online), 0.0, 400, lr=0.3)
+    assert losses[-1] < 0.05 * losses[0]  # the loss falls all the same: it is not what shows success
+    assert feature_spread(online(noisy_pairs(1)[0][0]).projection) < 0.1
+
+
+def test_with_predictor_and_moving_average_it_does_not_collapse() -> None:
+    online = toy()
+    losses = run(online, Ema().build(online), 0.9, 400, lr=0.3)
+    assert losses[-1] < 0.5 * losses[0]
+    assert feature_spread(online(noisy_pairs(1)[0][0]).projection) > 0.5
+
+
+@pytest.mark.parametrize("kind", [Ema, Shared])
+def test_no_gradient_reaches_the_target(kind: type[Ema] | type[Shared]) -> None:
+    online = toy()
+    target = kind().build(online).train()
+    before = copy.deepcopy(target.state_dict())
+    view_1, view_2 = noisy_pairs(1)[0]
+    branch = online(view_1)
+    other = target(view_2, online(view_2))
+    assert not other.requires_grad
+    regression_loss(branch.prediction, other).sum().backward()  # type: ignore[no-untyped-call]
+    assert all(p.grad is None and not p.requires_grad for p in target.parameters())
+    names = [name for name, _ in target.named_parameters()]
+    assert all(torch.equal(target.state_dict()[name], before[name]) for name in names)
+
+
+def test_gradient_of_the_online_network_takes_the_target_as_constant() -> None:
+    """Finite differences of the loss with the target held fixed, where the two networks share weights."""
+    online = toy()
+    pair = noisy_pairs(1, batch=8)[0]
+    with torch.no_grad():
+        fixed = [online(view).projection.clone() for view in pair]
+
+    def loss() -> float:
+        with torch.no_grad():
+            return float(
+                (
+                    regression_loss(online(pair[0]).prediction, fixed[1])
+                    + regression_loss(online(pair[1]).prediction, fixed[0])
+                ).mean()
+            )
+
+    weight = online.projector[3].weight  # type: ignore[index, union-attr]
+    assert isinstance(weight, nn.Parameter)
+    bootstrap_step(online, Shared().build(online), Sgd().build(online), pair, 0.0, 0.0)
+    assert weight.grad is not None
+    for place in ((0, 0), (3, 7), (7, 31)):
+        h = 1e-6
+        value = weight.data[place].item()
+        weight.data[place] = value + h
+        up = loss()
+        weight.data[place] = value - h
+        down = loss()
+        weight.data[place] = value
+        # A central difference of step 1e-6 in float64: rounding 1e-16 / 1e-6 and curvature 1e-12.
+        assert weight.grad[place].item() == pytest.approx((up - down) / (2 * h), abs=1e-8)
+
+
+def test_target_follows_theta_after_the_step_parameters_only() -> None:
+    online = toy()
+    target = Ema().build(online).train()
+    with torch.no_grad():
+        for p in target.parameters():
+            p.add_(0.1)
+    before = {name: p.detach().numpy().copy() for name, p in target.named_parameters()}
+    buffers_online = {name: b.clone() for name, b in online.encoder.named_buffers()}
+    bootstrap_step(online, target, Lars().build(online), noisy_pairs(1)[0], 0.5, 0.75)
+    theta = dict(online.named_parameters())
+    for name, xi in target.named_parameters():
+        expected = 0.75 * before[name] + 0.25 * theta[name].detach().numpy()
+        np.testing.assert_allclose(xi.detach().numpy(), expected, rtol=0, atol=1e-15)  # one rounding
+    # The target's running statistics come from its own forward passes, two per step.
+    counted = dict(target.encoder.named_buffers())["1.num_batches_tracked"]
+    assert counted.item() == buffers_online["1.num_batches_tracked"].item() + 2
+
+
+def test_loss_is_the_sum_of_both_directions_and_symmetric_in_the_views() -> None:
+    pair = noisy_pairs(1)[0]
+    losses = []
+    for views in (pair, pair[::-1]):
+        online = toy()
+        target = Ema().build(toy(seed=1)).train()
+        losses.append(bootstrap_step(online, target, Sgd().build(online), views, 0.0, 1.0).loss.item())
+    # Addition commutes, so swapping the views changes nothing at all.
+    assert losses[0] == losses[1]
+    online, target = toy(), Ema().build(toy(seed=1)).train()
+    with torch.no_grad():
+        p_1, p_2 = (online(view) for view in pair)
+        z_1, z_2 = target(pair[0], p_1), target(pair[1], p_2)
+        by_hand = regression_loss(p_1.prediction, z_2).mean() + regression_loss(p_2.prediction, z_1).mean()
+    assert losses[0] == pytest.approx(by_hand.item(), rel=1e-14)  # float64, another order of summation
+    assert 3.0 < losses[0] < 5.0  # two unrelated directions: about 4
+
+
+def test_views_go_through_separately_so_batch_statistics_are_per_view() -> None:
+    online = toy()
+    view_1, view_2 = noisy_pairs(1)[0]
+    shifted = view_2 + 5.0
+    apart = online(view_1).projection
+    together = online(torch.cat([view_1, shifted])).projection[: len(view_1)]
+    assert not torch.allclose(apart, together)
+    online = toy()
+    result = bootstrap_step(online, Shared().build(online), Sgd().build(online), (view_1, shifted), 0.0, 0.0)
+    assert torch.equal(result.branch.projection, apart)
+
+
+def test_the_step_stays_in_float64() -> None:
+    online = toy()
+    result = bootstrap_step(online, Ema().build(online), Lars().build(online), noisy_pairs(1)[0], 0.1, 0.9)
+    assert result.loss.dtype == torch.float64
+    assert all(p.dtype == torch.float64 for p in online.parameters())
+
+
+def test_fixed_random_target_stays_as_it_is_at_tau_one() -> None:
+    online = toy()
+    target = Ema().build(online)
+    before = [p.clone() for p in target.parameters()]
+    run(online, target, 1.0, 3)
+    assert all(torch.equal(a, b) for a, b in zip(before, target.parameters(), strict=True))
