@@ -70,6 +70,8 @@ def pretrain(words: list[str]) -> None:
 
     name, words = _take_name(words)
     resumed = _value_of("--resume", words)
+    if resumed == "":
+        raise UserError("say which run to continue: --resume RUN.")
     if name is not None:
         recipe = read_recipe(Path(name)) if name.endswith(".json") else named(name)
     elif resumed is not None:

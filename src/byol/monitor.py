@@ -9,11 +9,11 @@ from torch import Tensor, nn
 
 from byol.algorithm import Step
 from byol.data.images import Files, Packed
-from byol.data.views import TwoViews
 from byol.evaluate.features import Encode, pixels
 from byol.evaluate.knn import knn_top1
 from byol.evaluate.spread import effective_rank, feature_spread
 from byol.learner import Learner
+from byol.recipe import Recipe
 from byol.run.device import Device
 from byol.run.errors import UserError
 
@@ -77,20 +77,20 @@ class Judge:
 
     Args:
         sets: split name to images.
-        views: whose size and normalisation the encoder expects.
+        recipe: whose evaluation size and normalisation the encoder expects.
         device: where the encoder runs.
     """
 
-    def __init__(self, sets: dict[str, Packed | Files], views: TwoViews, device: Device) -> None:
+    def __init__(self, sets: dict[str, Packed | Files], recipe: Recipe, device: Device) -> None:
         self._bank, self._queries = sets["train"], sets.get("test", sets.get("val"))
-        self._views, self._device = views, device
+        self._recipe, self._device = recipe, device
         judged = [self._bank] if self._queries is None else [self._bank, self._queries]
         self.has_labels = all(images.labels is not None for images in judged) and len(self._bank.classes) > 1
 
     def accuracy(self, encode: Encode, *, quick: bool) -> float:
         """Return kNN top-1 in percent; quick looks at a part of the images."""
         at_most = QUICK if quick else None
-        return knn_top1(encode, self._bank, self._queries, self._views.size, at_most=at_most)
+        return knn_top1(encode, self._bank, self._queries, self._recipe.evaluation_size, at_most=at_most)
 
     def encode(self, encoder: nn.Module) -> Encode:
         """Return the encoder in eval mode, as a function of images (B, 3, S, S) in [0, 1].
@@ -101,12 +101,16 @@ class Judge:
         encoder = copy.deepcopy(encoder).eval()
 
         def run(images: Tensor) -> Tensor:
-            return encoder(self._views.normalize(images.to(self._device.device)))  # type: ignore[no-any-return]
+            return encoder(self._recipe.views.normalize(images.to(self._device.device)))  # type: ignore[no-any-return]
 
         return run
 
     def baselines(self, encoder: nn.Module) -> dict[str, dict[str, float]]:
-        """Return what an encoder has to beat, its own random weights and pixels: {"quick" | "full": accuracies}."""
+        """Return what an encoder has to beat: itself at random, and raw pixels.
+
+        Returns:
+            {"quick": accuracies, "full": accuracies}; empty without labels.
+        """
         if not self.has_labels:
             return {}
         random = self.encode(encoder)
@@ -121,13 +125,17 @@ class Judge:
 
 def line(step: int, total_steps: int, record: dict[str, Any], left: str, scores: dict[str, float]) -> str:
     """Return the live line."""
-    knn = ""
+    words = [
+        f"step {step:,}/{total_steps:,}",
+        f"epoch {record['epoch']:.2f}",
+        f"{record['images_per_second']:,.0f} images/s",
+        f"ETA {left}",
+        f"loss {record['loss']:.3f}",
+        f"lr {record['lr']:.4f}",
+        f"tau {record['tau']:.4f}",
+        f"spread {record['feature_spread']:.2f}",
+    ]
     if scores:
-        knn = "  kNN {knn_top1:.1f} (random {knn_top1_random:.1f}, pixels {knn_top1_pixels:.1f})".format(
-            **scores
-        )
-    return (
-        f"step {step:,}/{total_steps:,}  epoch {record['epoch']:.2f}  "
-        f"{record['images_per_second']:,.0f} images/s  ETA {left}  loss {record['loss']:.3f}  lr {record['lr']:.4f}  tau {record['tau']:.4f}  "
-        f"spread {record['feature_spread']:.2f}{knn}"
-    )
+        known = "kNN {knn_top1:.1f} (random {knn_top1_random:.1f}, pixels {knn_top1_pixels:.1f})"
+        words.append(known.format(**scores))
+    return "  ".join(words)

@@ -3,6 +3,7 @@
 import json
 import time
 from collections.abc import Iterable
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -101,7 +102,7 @@ def pretrain(
     images = sets["train"]
     timeline = Timeline(recipe, len(images))
     total_steps = timeline.total_steps
-    judge = Judge(sets, recipe.views, device)
+    judge = Judge(sets, recipe, device)
 
     with Progress(silent=device.rank > 0) as progress, torch.random.fork_rng():
         learner = build(recipe, device, encoder)
@@ -134,7 +135,7 @@ def pretrain(
         scores: dict[str, float] = {}
         has_collapsed = False
 
-        with Recorder(folder.metrics, first_step) as recorder, StopRequest() as stop:
+        with Recorder(folder.metrics, first_step) as recorder, StopRequest() as stop, closing(stream):
             for batch in stream:
                 # ---- the step ---------------------------------------------------------------
                 torch.manual_seed((recipe.seed << 32) + batch.step)  # for dropout and its like
@@ -193,8 +194,8 @@ def pretrain(
                         stop.received,
                     )
 
-        built = None if encoder is not None else recipe.encoder
-        save_encoder(folder.encoder, learner.online.encoder, built, recipe.views)
+        spec = None if encoder is not None else recipe.encoder
+        save_encoder(folder.encoder, learner.online.encoder, spec, recipe.evaluation_size, recipe.views)
         summary = _summary(folder, recipe, learner, judge)
         write_json(folder.summary, summary)
         progress.say(f"done in {duration(learner.seconds)}: {folder.encoder}")

@@ -30,7 +30,7 @@ class Pretrained(nn.Module):
 
     Args:
         encoder: maps normalised images (B, 3, H, W) to (B, D).
-        size: side of the images it was trained on, in pixels.
+        size: side of the images it is shown, in pixels.
         mean: of the normalisation, per channel, for pixels in [0, 1].
         std: likewise.
     """
@@ -87,7 +87,7 @@ class Pretrained(nn.Module):
 
 
 def save_encoder(
-    path: Path, encoder: nn.Module, spec: ResNet | ConvNet | Timm | None, views: TwoViews
+    path: Path, encoder: nn.Module, spec: ResNet | ConvNet | Timm | None, size: int, views: TwoViews
 ) -> None:
     """Write an encoder's weights as safetensors, with architecture and preprocessing in the metadata.
 
@@ -95,13 +95,14 @@ def save_encoder(
         path: of the file.
         encoder: the online encoder; keys are its own, so those of torchvision and timm for a `ResNet`.
         spec: how to build it again; None for a module of the user's own.
-        views: whose size, mean and std are the preprocessing.
+        size: side of the images that the encoder is to be shown, in pixels.
+        views: whose mean and std belong to the preprocessing.
     """
     from safetensors.torch import save_file
 
     architecture = {"kind": "custom"} if spec is None else asdict(spec)
     preprocessing = {
-        "size": views.size,
+        "size": size,
         "mean": views.mean,
         "std": views.std,
         "crop": "centre square, bicubic",

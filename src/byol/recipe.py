@@ -27,6 +27,8 @@ class Recipe:
         name: of the recipe this one comes from.
         data: folder, list of paths, archive, or "builtin".
         views: the two view distributions T and T'.
+        evaluation_size: side of the images that the finished encoder is shown, in pixels. Crops make
+            things look larger than whole images do, so it may be larger than `views.size` (1906.06423).
         encoder: f.
         projector: g.
         predictor: q.
@@ -42,6 +44,7 @@ class Recipe:
     name: str
     data: str
     views: TwoViews
+    evaluation_size: int
     encoder: Annotated[ResNet | ConvNet | Timm, Field(discriminator="kind")]
     projector: Mlp
     predictor: Annotated[Mlp | NoPredictor, Field(discriminator="kind")]

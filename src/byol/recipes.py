@@ -11,7 +11,7 @@ from byol.data.views import TwoViews, View
 from byol.model.encoder import ConvNet, ResNet
 from byol.model.head import Mlp
 from byol.model.target import Ema
-from byol.optim import Lars, Sgd
+from byol.optim import AdamW, Lars, Sgd
 from byol.recipe import Recipe
 from byol.run.errors import UserError
 
@@ -26,6 +26,7 @@ def imagenet_1000() -> Recipe:
         name="imagenet-1000",
         data="",
         views=TwoViews(size=224),
+        evaluation_size=224,
         encoder=ResNet(depth=50),
         projector=Mlp(hidden=4096, out=256),
         predictor=Mlp(hidden=4096, out=256),
@@ -83,6 +84,7 @@ def imagenette() -> Recipe:
         imagenet_1000(),
         name="imagenette",
         views=TwoViews(size=128),
+        evaluation_size=128,
         encoder=ResNet(depth=18),
         optimizer=Lars(base_lr=2.0, weight_decay=1e-6),
         batch_size=256,
@@ -107,6 +109,7 @@ def cifar10() -> Recipe:
         name="cifar10",
         data="",
         views=_CIFAR_VIEWS,
+        evaluation_size=32,
         encoder=ResNet(depth=18, stem="cifar"),
         projector=Mlp(hidden=4096, out=256),
         predictor=Mlp(hidden=4096, out=256),
@@ -124,14 +127,14 @@ def cifar10_small() -> Recipe:
         cifar10(),
         name="cifar10-small",
         views=replace(_CIFAR_VIEWS, size=24),
-        encoder=ConvNet(widths=(32, 64, 128, 256)),
+        encoder=ConvNet(widths=(64, 128, 256)),
         projector=Mlp(hidden=512, out=128),
         predictor=Mlp(hidden=512, out=128),
-        target=Ema(tau_base=0.98),
-        optimizer=Sgd(base_lr=0.2, weight_decay=1e-4),
-        batch_size=128,
-        epochs=20,
-        warmup_epochs=1,
+        target=Ema(tau_base=0.95),
+        optimizer=AdamW(base_lr=4e-3, weight_decay=1e-3),
+        batch_size=64,
+        epochs=15,
+        warmup_epochs=0.5,
     )
 
 
@@ -146,6 +149,7 @@ def photos() -> Recipe:
         name="photos",
         data="",
         views=TwoViews(size=64),
+        evaluation_size=64,
         encoder=ResNet(depth=18),
         projector=Mlp(hidden=1024, out=128),
         predictor=Mlp(hidden=1024, out=128),

@@ -1,8 +1,8 @@
-"""The built-in set, drawn by code from a seed: ten shapes that only invariance can tell apart.
+"""The built-in set, drawn by code from a seed: ten wallpapers in two colours each.
 
-An image is a scatter of one shape. Every copy has its own colour, place, scale and rotation, on a
-background of two blended colours with a shallow wave: what the copies share, and so what two crops
-of one image share, is the shape. Pixels say next to nothing about it.
+The class is the motif that is repeated. Colours, place, scale and rotation vary freely, so that
+raw pixels say little about it and a random network not much more. What two crops of a wallpaper
+share, once colour is jittered away, is the motif.
 """
 
 import math
@@ -14,74 +14,78 @@ from numpy.typing import NDArray
 
 from byol.data.images import Packed
 
-Field = NDArray[np.float32]
+Field = NDArray[np.float32]  # (count, 32, 32): a number per pixel
 
-COPIES = 7
 SIDE = 32
+PERIOD = (6.0, 11.0)  # pixels from one motif to the next
+CONTRAST = (0.35, 0.8)  # between the two colours, in luminance
+NOISE = 0.04  # standard deviation, in units of [0, 1]
+_LUMINANCE = np.array([0.299, 0.587, 0.114], np.float32)
+
+# A motif maps coordinates (u, v), in periods, to the distance from its edge, in periods: negative inside.
 
 
-def _disc(x: Field, y: Field) -> Field:
-    return np.hypot(x, y) - 0.75
+def _bars(u: Field, v: Field) -> Field:
+    return np.abs(_cell(u)) - 0.25
 
 
-def _ring(x: Field, y: Field) -> Field:
-    return np.abs(np.hypot(x, y) - 0.7) - 0.2
+def _checks(u: Field, v: Field) -> Field:
+    x, y = _cell(u), _cell(v)
+    return -np.sign(x * y) * np.minimum(np.abs(x), np.abs(y))
 
 
-def _square(x: Field, y: Field) -> Field:
-    return np.maximum(np.abs(x), np.abs(y)) - 0.68
+def _dots(u: Field, v: Field) -> Field:
+    return np.hypot(_cell(u), _cell(v)) - 0.3
 
 
-def _triangle(x: Field, y: Field) -> Field:
-    slope = math.sqrt(3.0) / 2.0
-    return np.maximum(slope * np.abs(x) + 0.5 * y, -y) - 0.5
+def _rings(u: Field, v: Field) -> Field:
+    return np.abs(np.hypot(_cell(u), _cell(v)) - 0.32) - 0.09
 
 
-def _plus(x: Field, y: Field) -> Field:
-    long, short = np.maximum(np.abs(x), np.abs(y)), np.minimum(np.abs(x), np.abs(y))
-    return np.maximum(long - 0.95, short - 0.24)
+def _grid(u: Field, v: Field) -> Field:
+    return np.minimum(np.abs(_cell(u)), np.abs(_cell(v))) - 0.1
 
 
-def _bar(x: Field, y: Field) -> Field:
-    return np.maximum(np.abs(x) - 1.1, np.abs(y) - 0.26)
+def _zigzag(u: Field, v: Field) -> Field:
+    return np.abs(_cell(v + 1.4 * np.abs(_cell(u)))) - 0.22
 
 
-def _star(x: Field, y: Field) -> Field:
-    return np.hypot(x, y) - 0.62 - 0.34 * np.cos(5.0 * np.arctan2(y, x))
+def _dashes(u: Field, v: Field) -> Field:
+    return np.maximum(np.abs(_cell(u)) - 0.12, np.abs(_cell(v)) - 0.36)
 
 
-def _crescent(x: Field, y: Field) -> Field:
-    return np.maximum(np.hypot(x, y) - 0.9, 0.75 - np.hypot(x - 0.5, y))
+def _crosses(u: Field, v: Field) -> Field:
+    x, y = np.abs(_cell(u)), np.abs(_cell(v))
+    return np.maximum(np.maximum(x, y) - 0.4, np.minimum(x, y) - 0.12)
 
 
-def _corner(x: Field, y: Field) -> Field:
-    upright = np.maximum(np.abs(x + 0.55) - 0.25, np.abs(y) - 0.8)
-    lying = np.maximum(np.abs(x) - 0.8, np.abs(y - 0.55) - 0.25)
-    return np.minimum(upright, lying)
+def _triangles(u: Field, v: Field) -> Field:
+    x, y = _cell(u), _cell(v)
+    return np.maximum(0.87 * np.abs(x) + 0.5 * y, -y) - 0.2
 
 
-def _pair(x: Field, y: Field) -> Field:
-    return np.hypot(np.abs(x) - 0.6, y) - 0.4
+def _ripples(u: Field, v: Field) -> Field:
+    return np.abs(_cell(np.hypot(3.0 * _cell(u / 3.0), 3.0 * _cell(v / 3.0)))) - 0.22
 
 
-SHAPES: dict[str, Callable[[Field, Field], Field]] = {
-    "bar": _bar,
-    "corner": _corner,
-    "crescent": _crescent,
-    "disc": _disc,
-    "pair": _pair,
-    "plus": _plus,
-    "ring": _ring,
-    "square": _square,
-    "star": _star,
-    "triangle": _triangle,
+MOTIFS: dict[str, Callable[[Field, Field], Field]] = {
+    "bars": _bars,
+    "checks": _checks,
+    "crosses": _crosses,
+    "dashes": _dashes,
+    "dots": _dots,
+    "grid": _grid,
+    "ripples": _ripples,
+    "rings": _rings,
+    "triangles": _triangles,
+    "zigzag": _zigzag,
 }
 
 
 def open_builtin() -> dict[str, Packed]:
     """Return the built-in set: 10,000 images to learn from and 2,000 others to be judged on."""
     return {
-        split: Packed(torch.from_numpy(images), labels, tuple(SHAPES))
+        split: Packed(torch.from_numpy(images), labels, tuple(MOTIFS))
         for split, (images, labels) in {"train": draw(10_000, seed=0), "test": draw(2_000, seed=1)}.items()
     }
 
@@ -94,48 +98,45 @@ def draw(count: int, seed: int) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
         seed: of everything that varies.
 
     Returns:
-        Images (count, 3, 32, 32) uint8 and labels (count,) in [0, 10), by the order of `SHAPES`.
+        Images (count, 3, 32, 32) uint8 and labels (count,) in [0, 10), in the order of `MOTIFS`.
     """
     random = np.random.default_rng(seed)
-    labels = np.arange(count) % len(SHAPES)
-    images = _backgrounds(random, count)
-    for _ in range(COPIES):
-        # One copy in every image. Radii, places and colours are drawn for all images at once, in
-        # this order, so that the set depends on the seed and the count alone.
-        radius = random.uniform(3.2, 6.0, count)
-        angle = random.uniform(0.0, 2.0 * math.pi, count)
-        place = random.uniform(0.0, SIDE, (2, count))
-        colour = random.uniform(0.0, 1.0, (count, 3))
-        for label, shape in enumerate(SHAPES.values()):
-            mine = labels == label
-            cover = _cover(shape, radius[mine], angle[mine], place[:, mine])
-            images[mine] += cover[:, None] * (colour[mine, :, None, None] - images[mine])
-    return (images * 255.0).round().astype(np.uint8), labels.astype(np.int64)
+    labels = np.arange(count) % len(MOTIFS)
+    u, v, period = _coordinates(random, count)
+    cover = np.empty((count, SIDE, SIDE), np.float32)
+    for label, motif in enumerate(MOTIFS.values()):
+        mine = labels == label
+        distance = motif(u[mine], v[mine]) * period[mine]  # in pixels, near the edge
+        cover[mine] = np.clip(0.5 - distance, 0.0, 1.0)  # edges one pixel soft
+    paper, ink = _colours(random, count)
+    images = paper + cover[:, None] * (ink - paper)
+    images += random.normal(0.0, NOISE, images.shape).astype(np.float32)
+    return (images.clip(0.0, 1.0) * 255.0).round().astype(np.uint8), labels.astype(np.int64)
 
 
-def _cover(
-    shape: Callable[[Field, Field], Field],
-    radius: NDArray[np.float64],
-    angle: NDArray[np.float64],
-    place: NDArray[np.float64],
-) -> Field:
-    """Return how much of each pixel (count, 32, 32) a copy covers, in [0, 1]: edges one pixel soft."""
-    grid = np.arange(SIDE, dtype=np.float32) + 0.5
-    dx = grid[None, None, :] - place[0].astype(np.float32)[:, None, None]
-    dy = grid[None, :, None] - place[1].astype(np.float32)[:, None, None]
-    scale = radius.astype(np.float32)[:, None, None]
-    cos, sin = (f(angle).astype(np.float32)[:, None, None] / scale for f in (np.cos, np.sin))
-    distance = shape(cos * dx + sin * dy, cos * dy - sin * dx) * scale  # in pixels, near the edge
-    return np.clip(0.5 - distance, 0.0, 1.0)
+def _cell(x: Field) -> Field:
+    """Return x modulo 1, in [-0.5, 0.5): the place inside a cell, from its middle."""
+    cell: Field = x - np.floor(x) - 0.5
+    return cell
 
 
-def _backgrounds(random: np.random.Generator, count: int) -> Field:
-    """Return images (count, 3, 32, 32) in [0, 1]: two colours blended along a wave of any direction."""
-    ends = random.uniform(0.0, 1.0, (2, count, 3, 1, 1)).astype(np.float32)
-    direction, phase = random.uniform(0.0, 2.0 * math.pi, (2, count, 1, 1)).astype(np.float32)
-    length = random.uniform(24.0, 96.0, (count, 1, 1)).astype(np.float32)
-    grid = np.arange(SIDE, dtype=np.float32)
-    along = np.cos(direction) * grid[None, None, :] + np.sin(direction) * grid[None, :, None]
-    blend = 0.5 + 0.5 * np.sin(2.0 * math.pi * along / length + phase)
-    mixed: Field = ends[0] + blend[:, None] * (ends[1] - ends[0])
-    return mixed
+def _coordinates(random: np.random.Generator, count: int) -> tuple[Field, Field, Field]:
+    """Return u and v of every pixel, in periods, turned and shifted, and the period in pixels (count, 1, 1)."""
+    angle = random.uniform(0.0, 2.0 * math.pi, (count, 1, 1)).astype(np.float32)
+    period = random.uniform(*PERIOD, (count, 1, 1)).astype(np.float32)
+    shift = random.uniform(0.0, 1.0, (2, count, 1, 1)).astype(np.float32)
+    pixel = np.arange(SIDE, dtype=np.float32) + 0.5
+    x, y = pixel[None, None, :], pixel[None, :, None]
+    u = (np.cos(angle) * x + np.sin(angle) * y) / period + shift[0]
+    v = (np.cos(angle) * y - np.sin(angle) * x) / period + shift[1]
+    return u, v, period
+
+
+def _colours(random: np.random.Generator, count: int) -> NDArray[np.float32]:
+    """Return paper and ink (2, count, 3, 1, 1) in [0, 1]: any two colours, moved apart to a contrast."""
+    colours = random.uniform(0.0, 1.0, (2, count, 3)).astype(np.float32)
+    difference = (colours[1] - colours[0]) @ _LUMINANCE
+    wanted = np.sign(difference) * random.uniform(*CONTRAST, count).astype(np.float32)
+    move = np.stack([difference - wanted, wanted - difference])[..., None] / 2.0
+    apart: NDArray[np.float32] = (colours + move).clip(0.0, 1.0)[..., None, None]
+    return apart

@@ -5,7 +5,7 @@ has S x S pixels.
 """
 
 import signal
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -65,7 +65,7 @@ def batches(
     device: torch.device,
     rank: int = 0,
     world_size: int = 1,
-) -> Iterator[Batch]:
+) -> Generator[Batch, None, None]:
     """Yield the batches of steps first_step, ..., total_steps - 1.
 
     An epoch is len(images) // batch_size steps, and the few images left over in its order are dropped. What a
@@ -118,7 +118,7 @@ def _from_memory(
     seed: int,
     steps: Iterator[_Share],
     device: torch.device,
-) -> Iterator[Batch]:
+) -> Generator[Batch, None, None]:
     height, width = images.images.shape[2:]
     for step, index in steps:
         sizes = np.full(len(index), height), np.full(len(index), width)
@@ -136,7 +136,7 @@ def _from_files(
     steps: Iterator[_Share],
     device: torch.device,
     workers: int,
-) -> Iterator[Batch]:
+) -> Generator[Batch, None, None]:
     loader = DataLoader(
         _CropReader(images, views, seed),
         batch_size=None,
@@ -197,4 +197,5 @@ def _start_worker(worker: int) -> None:
     signal.signal(
         signal.SIGINT, signal.SIG_IGN
     )  # Ctrl-C reaches every process; the main one ends the workers
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)  # a forked worker inherits the run's handler, which goes on
     torch.set_num_threads(1)

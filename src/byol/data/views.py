@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from byol.data.draws import uniforms
+from byol.run.errors import UserError
 
 Indices = NDArray[np.int64]
 Draws = NDArray[np.float32]  # (B, len(Draw))
@@ -44,7 +45,7 @@ class View:
         solarize: probability of inverting what is not darker than 0.5.
 
     Raises:
-        ValueError: a value is out of its range.
+        UserError: a value is out of its range.
 
     Source: BYOL, arXiv 2006.07733, appendix on image augmentations; deepmind-research
     `byol/utils/augmentations.py:27-66`.
@@ -70,11 +71,11 @@ class View:
         for name, limit in highest.items():
             value = getattr(self, name)
             if not 0 <= value <= limit:
-                raise ValueError(f"{name} is {value}; choose a value in [0, {limit}].")
+                raise UserError(f"{name} is {value}; choose a value in [0, {limit}].")
         for name, limit in {"area": 1.0, "aspect": unbounded, "blur_sigma": unbounded}.items():
             low, high = getattr(self, name)
             if not 0 < low <= high <= limit:
-                raise ValueError(f"{name} is ({low}, {high}); choose 0 < low <= high <= {limit}.")
+                raise UserError(f"{name} is ({low}, {high}); choose 0 < low <= high <= {limit}.")
 
 
 T = View()
@@ -93,7 +94,7 @@ class TwoViews:
         std: what each channel is then divided by, > 0; by default ImageNet's standard deviation.
 
     Raises:
-        ValueError: a value is out of its range.
+        UserError: a value is out of its range.
     """
 
     size: int = 224
@@ -104,9 +105,9 @@ class TwoViews:
 
     def __post_init__(self) -> None:
         if not self.size >= 1:
-            raise ValueError(f"size is {self.size}; a view needs a side of at least 1 pixel.")
+            raise UserError(f"size is {self.size}; a view needs a side of at least 1 pixel.")
         if not all(channel > 0 for channel in self.std):
-            raise ValueError(f"std is {self.std}; every channel is divided by it, so choose values > 0.")
+            raise UserError(f"std is {self.std}; every channel is divided by it, so choose values > 0.")
 
     def boxes(
         self, seed: int, step: int, index: Indices, heights: Indices, widths: Indices

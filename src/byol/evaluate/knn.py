@@ -8,6 +8,7 @@ from torch.nn import functional as F
 
 from byol.data.images import Files, Packed
 from byol.evaluate.features import Encode, features
+from byol.run.errors import UserError
 
 
 def knn_scores(
@@ -37,13 +38,13 @@ def knn_scores(
         (M, num_classes); the largest is the answer.
 
     Raises:
-        ValueError: k is larger than the bank allows.
+        UserError: k is larger than the bank allows.
 
     Source: Wu et al. 2018 (1805.01978), section 3.4.
     """
     limit = len(bank) - int(leave_one_out)
     if not 1 <= k <= limit:
-        raise ValueError(f"k is {k}, but {limit} labelled images can vote; choose k in [1, {limit}].")
+        raise UserError(f"k is {k}, but {limit} labelled images can vote; choose k in [1, {limit}].")
     bank, queries = F.normalize(bank.float(), dim=1), F.normalize(queries.float(), dim=1)
     scores = []
     for start in range(0, len(queries), chunk):
@@ -85,10 +86,10 @@ def knn_top1(
         at_most: images of the bank and of the queries that are used, evenly spaced; None uses all.
 
     Raises:
-        ValueError: one of the sets has no labels.
+        UserError: one of the sets has no labels.
     """
     if bank.labels is None or (queries is not None and queries.labels is None):
-        raise ValueError("kNN needs labels: put the images of each class into a folder of its own.")
+        raise UserError("kNN needs labels: put the images of each class into a folder of its own.")
     limits = at_most or (len(bank), len(queries) if queries is not None else 0)
     chosen = _evenly(len(bank), limits[0])
     rows, kept = features(encode, bank, chosen, size)

@@ -5,11 +5,14 @@ A name alone (`ResNet`, `ConvNet`, `Timm`) is a spec, plain frozen data that a r
 """
 
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Literal
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+
+from byol.run.errors import UserError
 
 _BLOCKS = {
     18: (2, 2, 2, 2),
@@ -42,14 +45,17 @@ class ResNet:
 
 @dataclass(frozen=True, kw_only=True)
 class ConvNet:
-    """A chain of 3x3 convolutions for a small budget: the first of stride 1, each later one halves the side.
+    """A few convolutions for a small budget: 4x4 of stride 2 first, then 2x2 max pools and 3x3 in turn.
+
+    Each layer halves the side. A pool before a convolution costs less than a stride in it: the
+    backward pass of a strided 3x3 convolution took twice as long on a CPU (docs/log.md).
 
     Args:
         widths: channels of each convolution; D is the last one.
     """
 
     kind: Literal["convnet"] = "convnet"
-    widths: tuple[int, ...] = (32, 64, 128, 256)
+    widths: tuple[int, ...] = (64, 128, 256)
 
     def build(self) -> nn.Module:
         """Return the network; D is the last width."""
@@ -71,14 +77,14 @@ class Timm:
         """Return the network with pooled output.
 
         Raises:
-            ValueError: timm has no network of this name.
+            UserError: timm has no network of this name.
         """
         import timm
 
         if not timm.is_model(self.name):
             near = timm.list_models(f"{self.name[:6]}*")[:3]
             hint = f"; near it: {', '.join(near)}" if near else ""
-            raise ValueError(f"timm {timm.__version__} has no network named '{self.name}'{hint}.")
+            raise UserError(f"timm {timm.__version__} has no network named '{self.name}'{hint}.")
         network: nn.Module = timm.create_model(self.name, pretrained=False, num_classes=0)
         return network
 
@@ -87,7 +93,7 @@ def representation_dim(encoder: nn.Module, size: int) -> int:
     """Return D of an encoder by showing it one empty image of (3, size, size).
 
     Raises:
-        ValueError: the output is not (B, D).
+        UserError: the output is not (B, D).
     """
     was_training = encoder.training
     like = next(encoder.parameters(), torch.zeros(()))
@@ -96,7 +102,7 @@ def representation_dim(encoder: nn.Module, size: int) -> int:
     encoder.train(was_training)
     if not isinstance(output, Tensor) or output.ndim != 2 or len(output) != 2:
         shape = tuple(output.shape) if isinstance(output, Tensor) else type(output).__name__
-        raise ValueError(f"the encoder maps (2, 3, {size}, {size}) to {shape}; it must give (2, D).")
+        raise UserError(f"the encoder maps (2, 3, {size}, {size}) to {shape}; it must give (2, D).")
     return output.shape[1]
 
 
@@ -105,13 +111,11 @@ class ConvNetEncoder(nn.Module):
 
     def __init__(self, widths: tuple[int, ...]) -> None:
         super().__init__()
-        layers: list[nn.Module] = []
-        for i, (inputs, outputs) in enumerate(zip((3, *widths), widths, strict=False)):
-            layers += [
-                nn.Conv2d(inputs, outputs, 3, stride=1 if i == 0 else 2, padding=1, bias=False),
-                nn.BatchNorm2d(outputs),
-                nn.ReLU(inplace=True),
-            ]
+        layers: list[nn.Module] = [nn.Conv2d(3, widths[0], 4, stride=2, padding=1, bias=False)]
+        for inputs, outputs in pairwise(widths):
+            layers += [nn.BatchNorm2d(inputs), nn.ReLU(inplace=True), nn.MaxPool2d(2)]
+            layers += [nn.Conv2d(inputs, outputs, 3, padding=1, bias=False)]
+        layers += [nn.BatchNorm2d(widths[-1]), nn.ReLU(inplace=True)]
         self.layers = nn.Sequential(*layers)
         _initialize(self)
 

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from byol.algorithm import Branch, Online
+from byol.run.errors import UserError
 from byol.schedule import cosine_tau
 
 
@@ -19,7 +20,7 @@ class Ema:
         tau_base: share of the target kept at the first step, in [0, 1].
 
     Raises:
-        ValueError: tau_base lies outside [0, 1].
+        UserError: tau_base lies outside [0, 1].
     """
 
     kind: Literal["ema"] = "ema"
@@ -27,7 +28,7 @@ class Ema:
 
     def __post_init__(self) -> None:
         if not 0.0 <= self.tau_base <= 1.0:
-            raise ValueError(f"target.tau_base is {self.tau_base}; it must lie in [0, 1].")
+            raise UserError(f"target.tau_base is {self.tau_base}; it must lie in [0, 1].")
 
     def build(self, online: Online) -> "EmaTarget":
         """Return the target network, a copy of the online one."""

@@ -1,0 +1,76 @@
+"""What the tests share: small recipes, small image folders, and a cache of their own."""
+
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from byol.data.views import TwoViews, View
+from byol.model.encoder import ConvNet
+from byol.model.head import Mlp
+from byol.recipe import Recipe
+from byol.recipes import builtin
+
+
+@pytest.fixture(autouse=True)
+def own_cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("BYOL_CACHE", str(tmp_path_factory.getbasetemp() / "cache"))
+
+
+@pytest.fixture(autouse=True, scope="session")
+def one_thread() -> Iterator[None]:
+    """Networks here are tiny: more threads than one only wait for each other."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.fixture
+def tiny() -> Callable[[Path | str], Recipe]:
+    """A recipe that learns 12 steps of 8 images of 12 px in about a second."""
+
+    def recipe(data: Path | str) -> Recipe:
+        return replace(
+            builtin(),
+            name="tiny",
+            data=str(data),
+            views=TwoViews(size=12, first=View(blur=0.5), second=View(blur=0.5, solarize=0.2)),
+            evaluation_size=12,
+            encoder=ConvNet(widths=(4, 8)),
+            projector=Mlp(hidden=8, out=4),
+            predictor=Mlp(hidden=8, out=4),
+            batch_size=8,
+            epochs=4,
+            warmup_epochs=1,
+        )
+
+    return recipe
+
+
+@pytest.fixture
+def photographs(tmp_path: Path) -> Path:
+    """26 pictures of mixed sizes in two classes: three batches of 8 an epoch, two left over."""
+    folder, random = tmp_path / "photographs", np.random.default_rng(0)
+    for i in range(26):
+        height, width = random.integers(14, 40, 2)
+        picture = random.integers(0, 256, (height, width, 3), dtype=np.uint8)
+        path = folder / ("cat" if i % 2 else "dog") / f"{i:02d}.jpg"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(picture).save(path)
+    return folder
+
+
+@pytest.fixture
+def thumbnails(tmp_path: Path) -> Path:
+    """The same of one small size, so that they are packed into memory."""
+    folder, random = tmp_path / "thumbnails", np.random.default_rng(0)
+    for i in range(26):
+        path = folder / ("cat" if i % 2 else "dog") / f"{i:02d}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(random.integers(0, 256, (16, 16, 3), dtype=np.uint8)).save(path)
+    return folder

@@ -1,0 +1,174 @@
+"""The command line as a person meets it: in a process of its own."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import fields
+from pathlib import Path
+
+import pytest
+
+from byol.cli import VERBS, main
+from byol.recipe import Recipe, read_recipe
+from byol.recipes import RECIPES
+from byol.run.folder import RunFolder
+
+MakeRecipe = Callable[[Path | str], Recipe]
+BYOL = [sys.executable, "-m", "byol"]
+QUICK = ["--views.size", "8", "--batch-size", "8", "--epochs", "2", "--encoder.widths", "4", "8"]
+
+
+def refused(words: list[str], capsys: pytest.CaptureFixture[str]) -> str:
+    """Return the one sentence with which a command refuses."""
+    assert main(words) == 2
+    said = capsys.readouterr().err
+    assert said.startswith("byol: ")
+    assert said.count("\n") == 1
+    assert "Traceback" not in said
+    return said
+
+
+@pytest.mark.parametrize(
+    ("words", "sentence"),
+    [
+        (["pretrian"], "did you mean pretrain"),
+        (["eval", "kn", "RUN"], "did you mean knn"),
+        (["pretrain", "cifar-10", "--out", "x"], "did you mean cifar10"),
+        (
+            ["pretrain", "builtin", "--out", "x", "--optimizer.base-lrr", "3"],
+            "did you mean --optimizer.base-lr",
+        ),
+        (["pretrain", "builtin"], "--out RUN"),
+        (["pretrain", "photos", "--out", "x"], "--data PATH"),
+        (["pretrain", "photos", "--out", "x", "--data", "/nowhere"], "no images at /nowhere"),
+        (["pretrain", "none.json", "--out", "x"], "none.json cannot be read"),
+        (["pretrain", "builtin", "--out", "x", "--batch-size", "1"], "batch norm"),
+        (["pretrain", "builtin", "--out", "x", "--batch-size", "20000"], "10000 images"),
+        (["pretrain", "--resume", "/nowhere"], "cannot be read"),
+        (["pretrain", "--resume"], "--resume"),
+        (["eval", "knn", "--data", "builtin"], "which encoder"),
+        (["eval", "knn", "/nowhere", "--data", "builtin"], "no encoder at /nowhere"),
+        (["recipes", "builtn"], "did you mean builtin"),
+    ],
+)
+def test_what_cannot_work_is_one_sentence(
+    words: list[str],
+    sentence: str,
+    capsys: pytest.CaptureFixture[str],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert sentence in refused(words, capsys)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_wrong_type_is_refused_with_the_flag_and_exit_code_two() -> None:
+    done = subprocess.run(
+        [*BYOL, "pretrain", "builtin", "--out", "x", "--epochs", "many"],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 2
+    assert "--epochs" in done.stdout + done.stderr
+    assert "Traceback" not in done.stdout + done.stderr
+
+
+def test_flags_change_one_field_and_keep_the_others(tmp_path: Path, thumbnails: Path) -> None:
+    out = tmp_path / "run"
+    words = [
+        "pretrain",
+        "builtin",
+        "--data",
+        str(thumbnails),
+        "--out",
+        str(out),
+        *QUICK,
+        "--target.tau-base",
+        "0.5",
+    ]
+    assert main(words) == 0
+    written = read_recipe(RunFolder(out).recipe)
+    assert (written.target.tau_base, written.epochs, written.encoder.widths) == (0.5, 2, (4, 8))  # type: ignore[union-attr]
+    assert written.optimizer == RECIPES["builtin"]().optimizer
+    assert written.views.second == RECIPES["builtin"]().views.second
+
+
+def test_every_field_of_a_recipe_is_a_flag_with_help() -> None:
+    done = subprocess.run(
+        [*BYOL, "pretrain", "builtin", "--help"], capture_output=True, text=True, check=True
+    )
+    for field in fields(Recipe):
+        assert f"--{field.name.replace('_', '-')}" in done.stdout, field.name
+    for flag in ("--out", "--resume", "--overwrite", "--workers"):
+        assert flag in done.stdout, flag
+
+
+def test_recipes_are_listed_shown_and_compared(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["recipes"]) == 0
+    listed = capsys.readouterr().out
+    assert all(name in listed for name in RECIPES)
+    assert main(["recipes", "imagenet-1000"]) == 0
+    assert json.loads(capsys.readouterr().out)["target"]["tau_base"] == 0.996
+    assert main(["recipes", "imagenet-300", "imagenet-100"]) == 0
+    compared = capsys.readouterr().out
+    assert "optimizer.base_lr" in compared
+    assert "weight_decay" not in compared
+
+
+def test_help_and_version(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["--help"]) == main([]) == 0
+    said = capsys.readouterr().out
+    assert all(f"byol {verb}" in said for verb in VERBS)
+    assert main(["--version"]) == 0
+
+
+def start(words: list[str]) -> "subprocess.Popen[str]":
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    return subprocess.Popen(
+        [*BYOL, *words], stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment
+    )
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_saves_and_the_sentence_it_leaves_behind_resumes(
+    number: signal.Signals, photographs: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "run"
+    words = ["pretrain", "builtin", "--data", str(photographs), "--out", str(out), *QUICK, "--epochs", "200"]
+    running = start([*words, "--workers", "1"])
+    deadline = time.monotonic() + 120
+    while not (RunFolder(out).metrics.exists() and RunFolder(out).metrics.read_text().count("\n") > 3):
+        assert running.poll() is None, running.communicate()[1]
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+    running.send_signal(number)
+    said = running.communicate(timeout=60)[1]
+    assert running.returncode == 128 + number
+    assert f"byol pretrain --resume {out}" in said
+    assert "Traceback" not in said
+    done = subprocess.run(
+        [*BYOL, "pretrain", "--resume", str(out)], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    assert json.loads(RunFolder(out).summary.read_text())["steps"] == 600
+
+
+def test_eval_prints_one_json_object(tmp_path: Path, thumbnails: Path) -> None:
+    out = str(tmp_path / "run")
+    assert main(["pretrain", "builtin", "--data", str(thumbnails), "--out", out, *QUICK]) == 0
+    done = subprocess.run(
+        [*BYOL, "eval", "knn", out, "--data", str(thumbnails), "--k", "5", "--json"],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    result = json.loads(done.stdout)
+    assert 0 <= result["top1"] <= 100
+    assert (result["k"], result["bank"], result["judged"]) == (5, 26, 26)
+    assert json.loads((tmp_path / "run" / "results" / "knn.json").read_text()) == result

@@ -1,0 +1,202 @@
+"""Killed anywhere, a run continues as if nothing had happened: bit for bit."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import nn
+
+import byol.pretrain
+from byol.data.loader import Batch, batches
+from byol.pretrain import pretrain
+from byol.recipe import Recipe, read_recipe
+from byol.run import checkpoint
+from byol.run.errors import Interrupted, UserError
+from byol.run.folder import RunFolder
+from byol.run.record import read
+
+MakeRecipe = Callable[[Path | str], Recipe]
+
+
+def final_state(out: Path) -> dict[str, Any]:
+    newest = checkpoint.newest(RunFolder(out).checkpoints)
+    assert newest is not None
+    return checkpoint.load(newest, torch.device("cpu"))
+
+
+def assert_same_bits(left: Any, right: Any, where: str = "") -> None:
+    assert type(left) is type(right), where
+    if isinstance(left, torch.Tensor):
+        assert torch.equal(left, right), where
+    elif isinstance(left, dict):
+        assert left.keys() == right.keys(), where
+        for key in left.keys() - {"seconds"}:
+            assert_same_bits(left[key], right[key], f"{where}.{key}")
+    elif isinstance(left, list):
+        for i, (a, b) in enumerate(zip(left, right, strict=True)):
+            assert_same_bits(a, b, f"{where}.{i}")
+    else:
+        assert left == right, where
+
+
+def numbers(out: Path) -> list[dict[str, Any]]:
+    return [
+        {name: value for name, value in event.items() if name != "images_per_second"}
+        for event in read(RunFolder(out).metrics)
+    ]
+
+
+def stop_after(monkeypatch: pytest.MonkeyPatch, step: int) -> None:
+    """Send this process a SIGTERM while the batch of a step is being made."""
+
+    def stream(*args: Any, **kwargs: Any) -> Iterator[Batch]:
+        for batch in batches(*args, **kwargs):
+            if batch.step == step:
+                os.kill(os.getpid(), signal.SIGTERM)
+            yield batch
+
+    monkeypatch.setattr(byol.pretrain, "batches", stream)
+
+
+@pytest.mark.parametrize("workers", [0, 1, 2])
+def test_a_run_stopped_in_mid_epoch_equals_one_that_was_not(
+    workers: int, photographs: Path, tiny: MakeRecipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    recipe = tiny(photographs)
+    pretrain(recipe, tmp_path / "whole", workers=0)
+    stop_after(monkeypatch, 4)
+    with pytest.raises(Interrupted, match=r"stopped at step 5 of 12 and saved.*--resume") as stopped:
+        pretrain(recipe, tmp_path / "stopped", workers=workers)
+    assert stopped.value.signal == signal.SIGTERM
+    pretrain(recipe, tmp_path / "stopped", resume=True, workers=workers)
+    assert_same_bits(final_state(tmp_path / "whole"), final_state(tmp_path / "stopped"))
+    assert numbers(tmp_path / "whole") == numbers(tmp_path / "stopped")
+    whole, resumed = (RunFolder(tmp_path / name).encoder.read_bytes() for name in ("whole", "stopped"))
+    assert whole == resumed
+
+
+def test_images_in_memory_resume_alike(
+    thumbnails: Path, tiny: MakeRecipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    recipe = tiny(thumbnails)
+    pretrain(recipe, tmp_path / "whole")
+    for step in (2, 7):
+        stop_after(monkeypatch, step)
+        with pytest.raises(Interrupted):
+            pretrain(recipe, tmp_path / "stopped", resume=step > 2)
+    pretrain(recipe, tmp_path / "stopped", resume=True)
+    assert_same_bits(final_state(tmp_path / "whole"), final_state(tmp_path / "stopped"))
+
+
+class Dropping(nn.Module):
+    """An encoder of one's own whose forward pass draws random numbers."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layers = nn.Sequential(nn.Flatten(), nn.Dropout(0.5), nn.Linear(3 * 12 * 12, 6))
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        return self.layers(images)  # type: ignore[no-any-return]
+
+
+def own_encoder() -> nn.Module:
+    torch.manual_seed(5)
+    return Dropping()
+
+
+def test_dropout_in_an_encoder_of_ones_own_resumes_alike(
+    thumbnails: Path, tiny: MakeRecipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    recipe = tiny(thumbnails)
+    pretrain(recipe, tmp_path / "whole", encoder=own_encoder())
+    stop_after(monkeypatch, 3)
+    with pytest.raises(Interrupted):
+        pretrain(recipe, tmp_path / "stopped", encoder=own_encoder())
+    pretrain(recipe, tmp_path / "stopped", encoder=own_encoder(), resume=True)
+    assert_same_bits(final_state(tmp_path / "whole"), final_state(tmp_path / "stopped"))
+    assert json.loads(RunFolder(tmp_path / "whole").summary.read_text())["steps"] == 12
+
+
+def test_after_kill_minus_nine_it_continues_from_the_last_checkpoint(
+    photographs: Path, tiny: MakeRecipe, tmp_path: Path
+) -> None:
+    recipe = replace(tiny(photographs), epochs=12)
+    pretrain(recipe, tmp_path / "whole", workers=0)
+    program = (
+        "import sys, torch; torch.set_num_threads(1);"
+        "from pathlib import Path; from byol.recipe import read_recipe; from byol.pretrain import pretrain;"
+        "pretrain(read_recipe(Path(sys.argv[1])), sys.argv[2], workers=2, checkpoint_seconds=0)"
+    )
+    out = tmp_path / "killed"
+    words = [sys.executable, "-c", program, str(RunFolder(tmp_path / "whole").recipe), str(out)]
+    running = subprocess.Popen(words, stderr=subprocess.PIPE)
+    deadline = time.monotonic() + 120
+    while not list(RunFolder(out).checkpoints.glob("step-*[3-9].pt")):
+        assert running.poll() is None, running.communicate()[1].decode()
+        assert time.monotonic() < deadline
+        time.sleep(0.005)
+    running.kill()
+    running.communicate()
+    assert not RunFolder(out).summary.exists()
+    pretrain(recipe, out, resume=True, workers=0)
+    assert_same_bits(final_state(tmp_path / "whole"), final_state(out))
+    assert numbers(tmp_path / "whole") == numbers(out)
+
+
+def test_the_same_seed_gives_the_same_run_and_another_another(
+    thumbnails: Path, tiny: MakeRecipe, tmp_path: Path
+) -> None:
+    recipe = tiny(thumbnails)
+    for name, seed in (("a", 0), ("b", 0), ("c", 1)):
+        pretrain(replace(recipe, seed=seed), tmp_path / name)
+    a, b, c = (numbers(tmp_path / name) for name in "abc")
+    assert a == b
+    assert a != c
+
+
+def test_repeating_a_runs_recipe_file_repeats_the_run(
+    thumbnails: Path, tiny: MakeRecipe, tmp_path: Path
+) -> None:
+    pretrain(tiny(thumbnails), tmp_path / "a")
+    pretrain(read_recipe(RunFolder(tmp_path / "a").recipe), tmp_path / "b")
+    assert numbers(tmp_path / "a") == numbers(tmp_path / "b")
+
+
+def test_another_recipe_is_refused_with_both_sides(
+    thumbnails: Path, tiny: MakeRecipe, tmp_path: Path
+) -> None:
+    recipe = tiny(thumbnails)
+    pretrain(recipe, tmp_path / "run")
+    with pytest.raises(UserError, match="seed is 0 there and 3 here"):
+        pretrain(replace(recipe, seed=3), tmp_path / "run", resume=True)
+
+
+def test_a_folder_that_holds_a_run_is_refused_unless_told_otherwise(
+    thumbnails: Path, tiny: MakeRecipe, tmp_path: Path
+) -> None:
+    recipe = tiny(thumbnails)
+    pretrain(recipe, tmp_path / "run")
+    before = RunFolder(tmp_path / "run").metrics.read_text()
+    with pytest.raises(UserError, match=r"already holds a run.*--resume.*--overwrite"):
+        pretrain(recipe, tmp_path / "run")
+    assert RunFolder(tmp_path / "run").metrics.read_text() == before
+    pretrain(recipe, tmp_path / "run", overwrite=True)
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "thesis.tex").write_text("precious")
+    with pytest.raises(UserError, match="not a run folder"):
+        pretrain(recipe, tmp_path / "mine", overwrite=True)
+    assert (tmp_path / "mine" / "thesis.tex").read_text() == "precious"
+
+
+def test_nothing_to_resume_is_told(thumbnails: Path, tiny: MakeRecipe, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="holds no run to resume"):
+        pretrain(tiny(thumbnails), tmp_path / "none", resume=True)
