@@ -13,7 +13,7 @@ LAYERS = [  # a module imports only rows below its own, or its own row's folder
     {"__init__", "__main__"},
     {"cli"},
     {"pretrain"},
-    {"monitor"},
+    {"figure", "monitor"},
     {"learner", "recipes", "evaluate.protocol"},
     {"pretrained", "recipe", "evaluate.knn"},
     {"evaluate.features", "evaluate.spread"},

@@ -96,7 +96,7 @@ def test_gradient_of_the_online_network_takes_the_target_as_constant() -> None:
                 ).mean()
             )
 
-    weight = online.projector[3].weight  # type: ignore[index, union-attr]
+    weight = online.projector[3].weight  # type: ignore[index]
     assert isinstance(weight, nn.Parameter)
     bootstrap_step(online, Shared().build(online), Sgd().build(online), pair, 0.0, 0.0)
     assert weight.grad is not None

@@ -141,10 +141,10 @@ def test_judging_leaves_the_learning_network_untouched(tiny: MakeRecipe, thumbna
 
 
 def test_an_encoder_of_ones_own_learns(tiny: MakeRecipe, thumbnails: Path, tmp_path: Path) -> None:
-    own = nn.Sequential(nn.Flatten(), nn.Linear(3 * 12 * 12, 6))
-    before = own[1].weight.detach().clone()
-    pretrain(tiny(thumbnails), tmp_path / "run", encoder=own)
-    assert not torch.equal(own[1].weight, before)
+    layer = nn.Linear(3 * 12 * 12, 6)
+    before = layer.weight.detach().clone()
+    pretrain(tiny(thumbnails), tmp_path / "run", encoder=nn.Sequential(nn.Flatten(), layer))
+    assert not torch.equal(layer.weight, before)
 
 
 def test_tau_of_every_record_follows_the_target(tiny: MakeRecipe, thumbnails: Path, tmp_path: Path) -> None:

@@ -7,6 +7,7 @@ import torch
 from torch import nn
 
 from byol.algorithm import Online
+from byol.model.target import Ema
 from byol.recipe import Recipe, diff, from_json, read_recipe
 from byol.recipes import RECIPES, builtin, named
 from byol.run.errors import UserError
@@ -72,7 +73,7 @@ def test_an_unknown_name_is_answered_with_the_near_one() -> None:
 def test_diff_names_exactly_what_differs() -> None:
     left = builtin()
     assert diff(left, left) == []
-    right = replace(left, seed=3, target=replace(left.target, tau_base=0.5))  # type: ignore[call-arg]
+    right = replace(left, seed=3, target=Ema(tau_base=0.5))
     assert {field for field, _, _ in diff(left, right)} == {"seed", "target.tau_base"}
 
 

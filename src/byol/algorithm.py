@@ -93,7 +93,7 @@ def bootstrap_step(
     loss_2 = regression_loss(branch_2.prediction, target_1)  # 7: view 2 predicts view 1
     loss = (loss_1 + loss_2).mean()  # 7: the SUM of both directions, the mean over images
     optimizer.zero_grad(set_to_none=True)
-    loss.backward()  # 9: the gradient with respect to theta
+    torch.autograd.backward(loss)  # 9: the gradient with respect to theta
     for group in optimizer.param_groups:
         group["lr"] = lr
     optimizer.step()  # 10: theta

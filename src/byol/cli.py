@@ -4,10 +4,13 @@ Nothing heavy is imported until a verb is known, so that `byol --help` answers a
 """
 
 import difflib
+import io
 import json
 import sys
 from collections.abc import Callable, Sequence
+from contextlib import redirect_stderr, redirect_stdout
 from dataclasses import dataclass, fields
+from itertools import dropwhile, takewhile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -189,20 +192,37 @@ def _parse(kind: type[Flags], words: list[str], default: Flags | None, program: 
     """Return the flags as `kind`; a flag that does not exist is answered with the nearest that does."""
     import tyro
 
-    values, unknown = tyro.cli(
-        kind,
-        args=words,
-        prog=program,
-        config=(tyro.conf.AvoidSubcommands,),
-        return_unknown_args=True,
-        **({} if default is None else {"default": default}),
-    )
+    said = io.StringIO()
+    try:
+        with redirect_stdout(said), redirect_stderr(said):
+            parsed: tuple[Flags, list[str]] = tyro.cli(
+                kind,
+                args=words,
+                prog=program,
+                default=tyro.MISSING_NONPROP if default is None else default,
+                config=(tyro.conf.AvoidSubcommands,),
+                return_unknown_args=True,
+            )
+    except SystemExit as stopped:
+        if stopped.code:
+            raise UserError(_first_sentence(said.getvalue())) from None
+        print(said.getvalue(), end="")
+        raise
+    values, unknown = parsed
     if unknown:
         flags = [f"--{path.replace('_', '-')}" for path in _paths(values)]
         near = difflib.get_close_matches(unknown[0], flags, n=1, cutoff=0.4)
         hint = f"did you mean {near[0]}?" if near else f"{program} --help lists the flags."
         raise UserError(f"there is no flag {unknown[0]}; {hint}")
     return values
+
+
+def _first_sentence(box: str) -> str:
+    """Return what stands in the first part of one of tyro's boxes, on one line."""
+    lines = [line.strip("│╰╯ ") for line in box.strip().splitlines()[1:]]
+    after_title = dropwhile(lambda line: not line.strip("-─"), lines)
+    first = takewhile(lambda line: line.strip("-─"), after_title)
+    return " ".join(first).removeprefix("Error parsing ")
 
 
 def _paths(value: Any, prefix: str = "") -> list[str]:
@@ -231,9 +251,9 @@ def _take_name(words: list[str]) -> tuple[str | None, list[str]]:
 
 def _value_of(flag: str, words: list[str]) -> str | None:
     """Return what follows a flag, before the flags are parsed: the recipe that they change depends on it."""
-    for word, following in zip(words, [*words[1:], ""], strict=True):
+    for place, word in enumerate(words):
         if word == flag:
-            return following
+            return words[place + 1] if place + 1 < len(words) else ""
         if word.startswith(f"{flag}="):
             return word.split("=", 1)[1]
     return None

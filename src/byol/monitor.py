@@ -18,7 +18,7 @@ from byol.run.device import Device
 from byol.run.errors import UserError
 
 # While training, kNN looks at a part of the images (bank, queries); all are judged before and after.
-QUICK = (10_000, 2_000)
+QUICK = (5_000, 1_000)
 # Healthy projections spread over 0.5 and more; without predictor and moving average the spread falls
 # below this within some dozen steps (tests/test_paper.py).
 COLLAPSED_SPREAD = 0.1
@@ -121,6 +121,18 @@ class Judge:
             }
             for name, quick in (("quick", True), ("full", False))
         }
+
+
+def table(summary: dict[str, Any]) -> str:
+    """Return the three accuracies of a summary, one per line."""
+    rows = {
+        "random initialisation": summary["knn_top1_random"],
+        "raw pixels": summary["knn_top1_pixels"],
+        "this encoder": summary["knn_top1"],
+    }
+    return "\n".join(
+        ["kNN top-1 of all images", *(f"  {name:<22}{top1:6.2f} %" for name, top1 in rows.items())]
+    )
 
 
 def line(step: int, total_steps: int, record: dict[str, Any], left: str, scores: dict[str, float]) -> str:

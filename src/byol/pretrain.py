@@ -14,8 +14,9 @@ from torch import Tensor, nn
 from byol.algorithm import bootstrap_step
 from byol.data.images import Files, Packed, open_data
 from byol.data.loader import batches
+from byol.figure import draw_figure
 from byol.learner import Learner, build
-from byol.monitor import COLLAPSED_SPREAD, Judge, collapse_sentence, line, measure, refuse_nan
+from byol.monitor import COLLAPSED_SPREAD, Judge, collapse_sentence, line, measure, refuse_nan, table
 from byol.pretrained import save_encoder
 from byol.recipe import Recipe, diff, from_json
 from byol.run import checkpoint
@@ -198,6 +199,9 @@ def pretrain(
         save_encoder(folder.encoder, learner.online.encoder, spec, recipe.evaluation_size, recipe.views)
         summary = _summary(folder, recipe, learner, judge)
         write_json(folder.summary, summary)
+        draw_figure(folder, recipe, images)
+        if judge.has_labels:
+            progress.say(table(summary))
         progress.say(f"done in {duration(learner.seconds)}: {folder.encoder}")
     return summary
 

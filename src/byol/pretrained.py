@@ -62,7 +62,9 @@ class Pretrained(nn.Module):
         Returns:
             (B, 3, size, size) float32.
         """
-        singles = images.split(1) if isinstance(images, Tensor) else [_as_tensor(image) for image in images]
+        singles = (
+            torch.split(images, 1) if isinstance(images, Tensor) else [_as_tensor(image) for image in images]
+        )
         crops = torch.cat([crop_resize(one, _centre_square(one), self.size) for one in singles])
         return self.normalize(crops)
 

@@ -29,8 +29,8 @@ def test_contrast_between_paper_and_ink_is_kept() -> None:
     images, _ = draw(300, seed=0)
     luminance = np.tensordot(np.array([0.299, 0.587, 0.114]), images / 255, axes=(0, 1))
     spread = np.quantile(luminance, 0.95, axis=(1, 2)) - np.quantile(luminance, 0.05, axis=(1, 2))
-    # Clipping to [0, 1] and noise take a little of the smallest contrast, 0.35.
-    assert np.quantile(spread, 0.02) > 0.2
+    # Clipping to [0, 1] and noise take a little of the smallest contrast, 0.5.
+    assert np.quantile(spread, 0.02) > 0.35
 
 
 def test_every_motif_covers_a_part_of_the_plane() -> None:

@@ -60,8 +60,9 @@ def test_more_neighbours_than_images_is_refused_with_the_limit() -> None:
 def test_accuracy_of_an_image_set_needs_labels_and_uses_them() -> None:
     random = np.random.default_rng(0)
     labels = np.arange(40) % 2
-    images = torch.from_numpy(random.integers(0, 100, (40, 3, 16, 16), dtype=np.uint8))
-    images[labels == 1, :, :8] += 100  # the second class is bright above
+    images = torch.from_numpy(random.integers(0, 40, (40, 3, 16, 16), dtype=np.uint8))
+    images[labels == 0, :, 8:] += 100  # the first class is bright below, the second above
+    images[labels == 1, :, :8] += 100
     train = Packed(images[:30], labels[:30], ("a", "b"))
     test = Packed(images[30:], labels[30:], ("a", "b"))
     assert knn_top1(pixels, train, test, 16, k=5) == 100.0

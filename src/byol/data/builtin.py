@@ -7,6 +7,7 @@ share, once colour is jittered away, is the motif.
 
 import math
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import torch
@@ -14,12 +15,12 @@ from numpy.typing import NDArray
 
 from byol.data.images import Packed
 
-Field = NDArray[np.float32]  # (count, 32, 32): a number per pixel
+Field = NDArray[Any]  # float32 (count, 32, 32): a number per pixel
 
 SIDE = 32
-PERIOD = (6.0, 11.0)  # pixels from one motif to the next
-CONTRAST = (0.35, 0.8)  # between the two colours, in luminance
-NOISE = 0.04  # standard deviation, in units of [0, 1]
+PERIOD = (7.0, 9.0)  # pixels from one motif to the next
+CONTRAST = (0.5, 0.8)  # between the two colours, in luminance
+NOISE = 0.02  # standard deviation, in units of [0, 1]
 _LUMINANCE = np.array([0.299, 0.587, 0.114], np.float32)
 
 # A motif maps coordinates (u, v), in periods, to the distance from its edge, in periods: negative inside.
@@ -31,7 +32,8 @@ def _bars(u: Field, v: Field) -> Field:
 
 def _checks(u: Field, v: Field) -> Field:
     x, y = _cell(u), _cell(v)
-    return -np.sign(x * y) * np.minimum(np.abs(x), np.abs(y))
+    distance: Field = -np.sign(x * y) * np.minimum(np.abs(x), np.abs(y))
+    return distance
 
 
 def _dots(u: Field, v: Field) -> Field:
@@ -116,12 +118,11 @@ def draw(count: int, seed: int) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
 
 def _cell(x: Field) -> Field:
     """Return x modulo 1, in [-0.5, 0.5): the place inside a cell, from its middle."""
-    cell: Field = x - np.floor(x) - 0.5
-    return cell
+    return x - np.floor(x) - 0.5
 
 
 def _coordinates(random: np.random.Generator, count: int) -> tuple[Field, Field, Field]:
-    """Return u and v of every pixel, in periods, turned and shifted, and the period in pixels (count, 1, 1)."""
+    """Return u and v of every pixel, in periods, and the period in pixels (count, 1, 1)."""
     angle = random.uniform(0.0, 2.0 * math.pi, (count, 1, 1)).astype(np.float32)
     period = random.uniform(*PERIOD, (count, 1, 1)).astype(np.float32)
     shift = random.uniform(0.0, 1.0, (2, count, 1, 1)).astype(np.float32)

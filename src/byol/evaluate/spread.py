@@ -1,5 +1,7 @@
 """Is the representation alive? Two numbers that need no labels."""
 
+import math
+
 import torch
 from torch import Tensor
 
@@ -18,7 +20,8 @@ def feature_spread(features: Tensor) -> float:
     Source: SimSiam (2011.10566), section 4.1.
     """
     directions = unit(features)
-    return (directions.std(dim=0, correction=0).mean() * directions.shape[1] ** 0.5).item()
+    spread: float = directions.std(dim=0, correction=0).mean().item()
+    return spread * math.sqrt(directions.shape[1])
 
 
 def effective_rank(features: Tensor) -> float:
@@ -36,4 +39,4 @@ def effective_rank(features: Tensor) -> float:
     gram = centred @ centred.T if len(centred) < centred.shape[1] else centred.T @ centred
     singular = torch.linalg.eigvalsh(gram.double()).clamp_min(0).sqrt()
     shares = singular / singular.sum().clamp_min(1e-30)
-    return torch.special.entr(shares).sum().exp().item()
+    return float(torch.special.entr(shares).sum().exp())

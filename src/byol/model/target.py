@@ -76,8 +76,8 @@ class EmaTarget(nn.Module):
     @torch.no_grad()
     def update(self, online: Online, tau: float) -> None:
         """Move xi <- tau xi + (1 - tau) theta."""
-        xi = list(self.parameters())
-        theta = [*online.encoder.parameters(), *online.projector.parameters()]
+        xi: list[Tensor] = list(self.parameters())
+        theta: list[Tensor] = [*online.encoder.parameters(), *online.projector.parameters()]
         torch._foreach_lerp_(xi, theta, 1.0 - tau)
 
 

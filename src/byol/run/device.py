@@ -65,9 +65,11 @@ def pick_device(precision: PrecisionName = "auto") -> Device:
 
 def _has_bf16_units(device: torch.device) -> bool:
     if device.type == "cuda":
-        return torch.cuda.is_bf16_supported(including_emulation=False)
+        native: bool = torch.cuda.is_bf16_supported(including_emulation=False)
+        return native
     # Without units of its own a processor emulates bf16, which is slower than float32.
-    return torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
+    units: bool = torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
+    return units
 
 
 def usable_cores() -> int:
@@ -81,7 +83,9 @@ def keep_freed_memory() -> None:
     A step frees and takes the same hundreds of megabytes again; each time they come back as fresh pages
     that have to be cleared. Measured: a quarter to a third more images per second (docs/log.md).
     """
-    libc = ctypes.CDLL(None) if os.name == "posix" else None
+    if os.name != "posix":
+        return
+    libc = ctypes.CDLL(None)
     if hasattr(libc, "mallopt"):
         trim_threshold, top_pad, mmap_threshold = -1, -2, -3  # malloc.h
         libc.mallopt(mmap_threshold, 32 << 20)  # the largest value that glibc takes

@@ -46,6 +46,10 @@ class RunFolder:
         return self.path / "encoder.safetensors"
 
     @property
+    def figure(self) -> Path:
+        return self.path / "figure.png"
+
+    @property
     def summary(self) -> Path:
         return self.path / "summary.json"
 

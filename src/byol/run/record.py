@@ -21,7 +21,7 @@ class Recorder:
         if path.exists():
             _forget_after(path, step)
         self._file = path.open("a", buffering=1)
-        self._board = SummaryWriter(str(path.parent / "tensorboard"), purge_step=step + 1)  # type: ignore[no-untyped-call]
+        self._board = SummaryWriter(str(path.parent / "tensorboard"), purge_step=step + 1)
 
     def write(self, kind: str, step: int, **values: Any) -> None:
         """Append one event; a number that is not finite is written as null, which JSON can hold."""
@@ -30,7 +30,7 @@ class Recorder:
         self._file.write(json.dumps(clean, allow_nan=False) + "\n")
         for name, value in values.items():
             if isinstance(value, (int, float)) and not isinstance(value, bool):
-                self._board.add_scalar(f"{kind}/{name}", value, step)  # type: ignore[no-untyped-call]
+                self._board.add_scalar(f"{kind}/{name}", value, step)
 
     def __enter__(self) -> "Recorder":
         return self
@@ -39,7 +39,7 @@ class Recorder:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._file.close()
-        self._board.close()  # type: ignore[no-untyped-call]
+        self._board.close()
 
 
 def read(path: Path) -> list[dict[str, Any]]:
