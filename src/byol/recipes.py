@@ -149,7 +149,7 @@ def builtin() -> Recipe:
         name="builtin",
         data="builtin",
         views=TwoViews(size=24, first=view, second=replace(view, solarize=0.2)),
-        epochs=16,
+        epochs=12,
     )
 
 

@@ -77,8 +77,8 @@ MOTIFS: dict[str, Callable[[Field, Field], Field]] = {
     "dashes": _dashes,
     "dots": _dots,
     "grid": _grid,
-    "ripples": _ripples,
     "rings": _rings,
+    "ripples": _ripples,
     "triangles": _triangles,
     "zigzag": _zigzag,
 }
