@@ -67,6 +67,23 @@ def test_what_cannot_work_is_one_sentence(
     assert list(tmp_path.iterdir()) == []
 
 
+def test_a_folder_that_may_not_be_written_is_one_sentence(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "file").write_text("in the way")
+    said = refused(["pretrain", "builtin", "--out", str(tmp_path / "file" / "run")], capsys)
+    assert "Not a directory" in said
+
+
+def test_a_relative_path_of_the_data_is_kept_whole(
+    thumbnails: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(thumbnails.parent)
+    assert main(["pretrain", "builtin", "--data", thumbnails.name, "--out", "run", *QUICK]) == 0
+    monkeypatch.chdir(thumbnails)
+    assert read_recipe(tmp_path / "run" / "recipe.json").data == str(thumbnails)
+
+
 def test_a_wrong_type_is_refused_with_the_flag_and_exit_code_two() -> None:
     done = subprocess.run(
         [*BYOL, "pretrain", "builtin", "--out", "x", "--epochs", "many"],

@@ -9,7 +9,7 @@ import json
 import sys
 from collections.abc import Callable, Sequence
 from contextlib import redirect_stderr, redirect_stdout
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from itertools import dropwhile, takewhile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -40,6 +40,12 @@ def main(words: Sequence[str] | None = None) -> int:
     except Interrupted as stopped:
         print(f"byol: {stopped}", file=sys.stderr)
         return 128 + stopped.signal
+    except KeyboardInterrupt:
+        print("byol: broken off; what was last saved is still there.", file=sys.stderr)
+        return 130
+    except OSError as error:  # no permission, a full disk: what the system says, without our call stack
+        print(f"byol: {error.filename or 'the system'}: {error.strerror or error}.", file=sys.stderr)
+        return 2
     return 0
 
 
@@ -90,6 +96,8 @@ def pretrain(words: list[str]) -> None:
         raise UserError("--resume RUN continues in RUN itself; leave --out away.")
     if not recipe.data:
         raise UserError("say where the images are: --data PATH (a folder, a list, an archive, or 'builtin').")
+    if recipe.data != "builtin":  # so that the run can be resumed and repeated from anywhere
+        recipe = replace(recipe, data=str(Path(recipe.data).expanduser().resolve()))
     pretrain(recipe, out, resume=given.resume is not None, overwrite=given.overwrite, workers=given.workers)
 
 
