@@ -122,7 +122,11 @@ def cifar10() -> Recipe:
 
 
 def cifar10_small() -> Recipe:
-    """CIFAR-10 on two CPU cores."""
+    """CIFAR-10 in the quarter of an hour of one CPU core.
+
+    `byol pretrain cifar10-small --data cifar10.tar.xz --out RUN`: kNN 61.0 +- 0.6 % (3 seeds; raw pixels
+    48.5, random initialisation 43.2), 11 to 16 minutes on one core with AVX-512 bf16, 2026-11-24.
+    """
     return replace(
         cifar10(),
         name="cifar10-small",
@@ -139,9 +143,9 @@ def cifar10_small() -> Recipe:
 
 
 def builtin() -> Recipe:
-    """The built-in set, on two CPU cores in about two minutes: what `make demo` runs.
+    """The built-in set, on a CPU core in about two minutes: what `make demo` runs.
 
-    Its images differ in colour by chance alone, so the views throw most of the colour away.
+    kNN 92.2 +- 1.5 % (3 seeds; raw pixels 38.6, random initialisation 43.4), 2026-11-24. Its images differ in colour by chance alone, so the views throw most of the colour away.
     """
     view = View(area=(0.3, 1.0), saturation=0.8, hue=0.5, grayscale=0.5, blur=0.0)
     return replace(
