@@ -145,7 +145,8 @@ def cifar10_small() -> Recipe:
 def builtin() -> Recipe:
     """The built-in set, on a CPU core in about two minutes: what `make demo` runs.
 
-    kNN 92.2 +- 1.5 % (3 seeds; raw pixels 38.6, random initialisation 43.4), 2026-11-24. Its images differ in colour by chance alone, so the views throw most of the colour away.
+    kNN 92.2 +- 1.5 % (3 seeds; raw pixels 38.6, random initialisation 43.4), 2026-11-24.
+    Its images differ in colour by chance alone, so the views throw most of the colour away.
     """
     view = View(area=(0.3, 1.0), saturation=0.8, hue=0.5, grayscale=0.5, blur=0.0)
     return replace(
