@@ -21,7 +21,7 @@ LAYERS = [  # a module imports only rows below its own, or its own row's folder
     {"data.images"},
     {"data.archive", "data.folder", "data.views"},
     {"data.decode", "data.draws", "data.resample", "model.encoder", "model.head", "model.target", "optim"},
-    {"algorithm"},
+    {"algorithm", "model.norm"},
     {"objective", "schedule"},
     {"run.checkpoint", "run.folder"},
     {"run.device", "run.errors", "run.progress", "run.record", "run.stop", "run.stopwatch"},
