@@ -128,7 +128,7 @@ class NoNorm(_PlainLayers):
 
 
 def standardize(weight: Tensor) -> Tensor:
-    """Return a weight (outputs, ...) with every output's filter of mean 0 and variance 1, in float32 at least.
+    """Return a weight (outputs, ...) with filters of mean 0 and variance 1, in float32 at least.
 
     sigma is sqrt(variance + 1e-4), with the biased variance over the filter: a filter of zeros stays zero.
 
@@ -144,7 +144,7 @@ class StandardizedConv2d(nn.Conv2d):
     """A convolution whose filters are standardised in every forward pass, see `standardize`."""
 
     def forward(self, input: Tensor) -> Tensor:
-        return self._conv_forward(input, standardize(self.weight), self.bias)
+        return self._conv_forward(input, standardize(self.weight), self.bias)  # type: ignore[no-any-return]
 
 
 class StandardizedLinear(nn.Linear):
