@@ -9,13 +9,14 @@ from torch import Tensor, nn
 
 from byol.algorithm import Online, bootstrap_step
 from byol.evaluate.spread import feature_spread
-from byol.model.head import Mlp, NoPredictor
+from byol.model.head import Mlp
+from byol.model.predictor import NoPredictor
 from byol.model.target import Ema, EmaTarget, Shared, SharedTarget
 from byol.objective import regression_loss
 from byol.optim import Lars, Sgd
 
 
-def toy(predictor: Mlp | NoPredictor = Mlp(hidden=32, out=8), *, seed: int = 0) -> Online:  # noqa: B008
+def toy(predictor: Mlp | NoPredictor = Mlp(hidden=32, out=8), *, seed: int = 0) -> Online:
     torch.manual_seed(seed)
     encoder = nn.Sequential(nn.Linear(6, 16), nn.BatchNorm1d(16), nn.ReLU())
     projector = Mlp(hidden=32, out=8).build(16)
@@ -74,7 +75,7 @@ def test_no_gradient_reaches_the_target(kind: type[Ema] | type[Shared]) -> None:
     branch = online(view_1)
     other = target(view_2, online(view_2))
     assert not other.requires_grad
-    regression_loss(branch.prediction, other).sum().backward()  # type: ignore[no-untyped-call]
+    regression_loss(online.predictor(branch.projection), other).sum().backward()  # type: ignore[no-untyped-call]
     assert all(p.grad is None and not p.requires_grad for p in target.parameters())
     names = [name for name, _ in target.named_parameters()]
     assert all(torch.equal(target.state_dict()[name], before[name]) for name in names)
@@ -91,8 +92,8 @@ def test_gradient_of_the_online_network_takes_the_target_as_constant() -> None:
         with torch.no_grad():
             return float(
                 (
-                    regression_loss(online(pair[0]).prediction, fixed[1])
-                    + regression_loss(online(pair[1]).prediction, fixed[0])
+                    regression_loss(online.predictor(online(pair[0]).projection), fixed[1])
+                    + regression_loss(online.predictor(online(pair[1]).projection), fixed[0])
                 ).mean()
             )
 
@@ -143,7 +144,10 @@ def test_loss_is_the_sum_of_both_directions_and_symmetric_in_the_views() -> None
     with torch.no_grad():
         p_1, p_2 = (online(view) for view in pair)
         z_1, z_2 = target(pair[0], p_1), target(pair[1], p_2)
-        by_hand = regression_loss(p_1.prediction, z_2).mean() + regression_loss(p_2.prediction, z_1).mean()
+        by_hand = (
+            regression_loss(online.predictor(p_1.projection), z_2).mean()
+            + regression_loss(online.predictor(p_2.projection), z_1).mean()
+        )
     assert losses[0] == pytest.approx(by_hand.item(), rel=1e-14)  # float64, another order of summation
     assert 3.0 < losses[0] < 5.0  # two unrelated directions: about 4
 

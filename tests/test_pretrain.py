@@ -10,7 +10,7 @@ from safetensors import safe_open
 from torch import nn
 
 import byol
-from byol.model.head import NoPredictor
+from byol.model.predictor import NoPredictor
 from byol.model.target import Ema, Shared
 from byol.optim import Sgd
 from byol.pretrain import pretrain

@@ -7,6 +7,7 @@ import torch
 from torch import nn
 
 from byol.algorithm import Online
+from byol.model.head import Mlp
 from byol.model.target import Ema
 from byol.recipe import Recipe, diff, from_json, read_recipe
 from byol.recipes import RECIPES, builtin, named
@@ -31,7 +32,9 @@ def test_every_recipe_builds(name: str) -> None:
         branch = online(torch.zeros(2, 3, recipe.views.size, recipe.views.size))
         recipe.target.build(online)
     assert branch.representation.shape == (2, dim)
-    assert branch.prediction.shape == branch.projection.shape == (2, recipe.projector.out)
+    assert branch.projection.shape == (2, recipe.projector.out)
+    with torch.device("meta"):
+        assert online.predictor(branch.projection).shape == branch.projection.shape
     assert isinstance(online, nn.Module)
 
 
@@ -55,7 +58,7 @@ def test_published_presets_carry_the_published_constants(
     assert (optimizer.kind, optimizer.base_lr, optimizer.weight_decay) == ("lars", base_lr, weight_decay)
     assert target.kind == "ema"
     assert target.tau_base == tau_base
-    assert (recipe.projector.hidden, recipe.projector.out) == (4096, 256)
+    assert recipe.projector == recipe.predictor == Mlp(hidden=4096, out=256)
     assert (recipe.views.first.blur, recipe.views.second.blur) == (1.0, 0.1)
     assert (recipe.views.first.solarize, recipe.views.second.solarize) == (0.0, 0.2)
 

@@ -7,7 +7,9 @@ import torch
 from torch import nn
 
 from byol.algorithm import Online
+from byol.classifier import OnlineClassifier
 from byol.model.encoder import representation_dim
+from byol.model.initialization import initialize
 from byol.model.target import EmaTarget, SharedTarget
 from byol.recipe import Recipe
 from byol.run.device import Device
@@ -21,6 +23,7 @@ class Learner:
         online: the network with parameters theta.
         target: the network it is compared with.
         optimizer: over theta.
+        classifier: watches the representations, where there are labels.
         step: optimiser steps done; order, views and schedules are functions of it.
         seconds: wall-clock time spent, over all resumptions.
         bad_files: names of files that could not be decoded.
@@ -30,6 +33,7 @@ class Learner:
     online: Online
     target: EmaTarget | SharedTarget
     optimizer: torch.optim.Optimizer
+    classifier: OnlineClassifier | None = None
     step: int = 0
     seconds: float = 0.0
     bad_files: set[str] = field(default_factory=set)
@@ -41,6 +45,7 @@ class Learner:
             "online": self.online.state_dict(),
             "target": self.target.state_dict(),
             "optimizer": self.optimizer.state_dict(),
+            **({} if self.classifier is None else self.classifier.state()),
             "step": self.step,
             "seconds": self.seconds,
             "bad_files": sorted(self.bad_files),
@@ -52,22 +57,31 @@ class Learner:
         self.online.load_state_dict(state["online"])
         self.target.load_state_dict(state["target"])
         self.optimizer.load_state_dict(state["optimizer"])
+        if self.classifier is not None:
+            self.classifier.restore(state)
         self.step, self.seconds = state["step"], state["seconds"]
         self.bad_files, self.baselines = set(state["bad_files"]), state["baselines"]
 
 
-def build(recipe: Recipe, device: Device, encoder: nn.Module | None = None) -> Learner:
+def build(recipe: Recipe, device: Device, encoder: nn.Module | None = None, num_classes: int = 0) -> Learner:
     """Return a learner at step 0; its weights are a function of the recipe's seed.
 
     Args:
         recipe: what to build.
         device: where, and in which memory format.
         encoder: any module (B, 3, H, W) -> (B, D) in place of the recipe's.
+        num_classes: of the labels that an online classifier learns; 0 for none.
     """
     torch.manual_seed(recipe.seed)
     encoder = recipe.encoder.build() if encoder is None else encoder
-    projector = recipe.projector.build(representation_dim(encoder, recipe.views.size))
+    dim = representation_dim(encoder, recipe.views.size)
+    projector = recipe.projector.build(dim)
     online = Online(encoder, projector, recipe.predictor.build(recipe.projector.out))
+    initialize(online, recipe.initialization)
     online.to(device.device, memory_format=device.memory_format).train()  # type: ignore[call-overload]
     target = recipe.target.build(online).train()
-    return Learner(online=online, target=target, optimizer=recipe.optimizer.build(online))
+    optimizer = recipe.optimizer.build(online)
+    classifier = None
+    if num_classes:  # drawn last, so that the others are the same with and without it
+        classifier = OnlineClassifier(dim, num_classes, recipe.optimizer).to(device.device)
+    return Learner(online=online, target=target, optimizer=optimizer, classifier=classifier)

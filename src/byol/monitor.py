@@ -8,9 +8,10 @@ import torch
 from torch import Tensor, nn
 
 from byol.algorithm import Step
+from byol.classifier import OnlineClassifier
 from byol.data.images import Files, Packed
-from byol.evaluate.features import Encode, pixels
-from byol.evaluate.knn import knn_top1
+from byol.evaluate.features import Encode, features, pixels
+from byol.evaluate.knn import evenly, knn_top1, top1
 from byol.evaluate.spread import effective_rank, feature_spread
 from byol.learner import Learner
 from byol.recipe import Recipe
@@ -85,12 +86,23 @@ class Judge:
         self._bank, self._queries = sets["train"], sets.get("test", sets.get("val"))
         self._recipe, self._device = recipe, device
         judged = [self._bank] if self._queries is None else [self._bank, self._queries]
+        self.judged = "training images, which it has seen" if self._queries is None else "held-out images"
         self.has_labels = all(images.labels is not None for images in judged) and len(self._bank.classes) > 1
 
     def accuracy(self, encode: Encode, *, quick: bool) -> float:
         """Return kNN top-1 in percent; quick looks at a part of the images."""
         at_most = QUICK if quick else None
         return knn_top1(encode, self._bank, self._queries, self._recipe.evaluation_size, at_most=at_most)
+
+    def classifier_top1(self, encode: Encode, classifier: OnlineClassifier, *, quick: bool) -> float:
+        """Return the online classifier's top-1 in percent, on the images that kNN judges."""
+        images = self._bank if self._queries is None else self._queries
+        chosen = evenly(len(images), QUICK[1] if quick else len(images))
+        rows, kept = features(encode, images, chosen, self._recipe.evaluation_size)
+        assert images.labels is not None
+        with torch.no_grad():
+            scores = classifier(rows.to(self._device.device)).cpu()
+        return top1(scores, torch.from_numpy(images.labels[kept]))
 
     def encode(self, encoder: nn.Module) -> Encode:
         """Return the encoder in eval mode, as a function of images (B, 3, S, S) in [0, 1].
@@ -124,14 +136,19 @@ class Judge:
 
 
 def table(summary: dict[str, Any]) -> str:
-    """Return the three accuracies of a summary, one per line."""
+    """Return the accuracies of a summary, one per line."""
     rows = {
         "random initialisation": summary["knn_top1_random"],
         "raw pixels": summary["knn_top1_pixels"],
         "this encoder": summary["knn_top1"],
     }
     return "\n".join(
-        ["kNN top-1 of all images", *(f"  {name:<22}{top1:6.2f} %" for name, top1 in rows.items())]
+        [
+            "kNN top-1 of all images",
+            *(f"  {name:<22}{top1:6.2f} %" for name, top1 in rows.items()),
+            f"online classifier (labels reach it alone), on {summary['online_classifier_judged_on']}",
+            f"  {'top-1':<22}{summary['online_classifier_top1']:6.2f} %",
+        ]
     )
 
 
@@ -148,6 +165,9 @@ def line(step: int, total_steps: int, record: dict[str, Any], left: str, scores:
         f"spread {record['feature_spread']:.2f}",
     ]
     if scores:
-        known = "kNN {knn_top1:.1f} (random {knn_top1_random:.1f}, pixels {knn_top1_pixels:.1f})"
+        known = (
+            "kNN {knn_top1:.1f} (random {knn_top1_random:.1f}, pixels {knn_top1_pixels:.1f})  "
+            "online classifier {online_classifier_top1:.1f}"
+        )
         words.append(known.format(**scores))
     return "  ".join(words)

@@ -1,7 +1,8 @@
 """Optimisers: LARS as published, SGD and AdamW from torch for small batches.
 
-A spec's `build` sorts the parameters into two groups: those of one dimension (biases, norm scales
-and shifts) take no weight decay and, under LARS, no adaptation (official `optimizers.py:30-35`).
+A spec's `build` sorts the parameters into groups: those of one dimension (biases, norm scales and
+shifts) take no weight decay and, under LARS, no adaptation (official `optimizers.py:30-35`). Groups of the
+predictor carry part "predictor", so that it can have a learning rate of its own.
 """
 
 from collections.abc import Callable, Iterable
@@ -31,8 +32,11 @@ class Lars:
 
     def build(self, network: nn.Module) -> torch.optim.Optimizer:
         """Return the optimiser over the parameters of a network."""
-        groups = _groups(network, self.weight_decay)
-        groups[0]["trust"], groups[1]["trust"] = self.trust, None
+        groups = _groups(
+            network,
+            {"weight_decay": self.weight_decay, "trust": self.trust},
+            {"weight_decay": 0.0, "trust": None},
+        )
         return LarsOptimizer(groups, momentum=self.momentum)
 
 
@@ -44,18 +48,23 @@ class Sgd:
         base_lr: learning rate for 256 images.
         weight_decay: of the parameters with two dimensions or more.
         momentum: of the heavy ball.
+        decay_all: decay biases, norm scales and shifts too, as SimSiam's code does.
     """
 
     kind: Literal["sgd"] = "sgd"
     base_lr: float = 0.05
     weight_decay: float = 1e-4
     momentum: float = 0.9
+    decay_all: bool = False
 
     def build(self, network: nn.Module) -> torch.optim.Optimizer:
         """Return the optimiser over the parameters of a network."""
-        return torch.optim.SGD(
-            _groups(network, self.weight_decay), lr=0.0, momentum=self.momentum, foreach=True
+        groups = _groups(
+            network,
+            {"weight_decay": self.weight_decay},
+            {"weight_decay": self.weight_decay if self.decay_all else 0.0},
         )
+        return torch.optim.SGD(groups, lr=0.0, momentum=self.momentum, foreach=True)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -73,15 +82,27 @@ class AdamW:
 
     def build(self, network: nn.Module) -> torch.optim.Optimizer:
         """Return the optimiser over the parameters of a network."""
-        return torch.optim.AdamW(_groups(network, self.weight_decay), lr=0.0, foreach=True)
+        groups = _groups(network, {"weight_decay": self.weight_decay}, {"weight_decay": 0.0})
+        return torch.optim.AdamW(groups, lr=0.0, foreach=True)
 
 
-def _groups(network: nn.Module, weight_decay: float) -> list[dict[str, Any]]:
-    parameters = [p for p in network.parameters() if p.requires_grad]
-    return [
-        {"params": [p for p in parameters if p.ndim != 1], "weight_decay": weight_decay},
-        {"params": [p for p in parameters if p.ndim == 1], "weight_decay": 0.0},
+def _groups(network: nn.Module, matrices: dict[str, Any], vectors: dict[str, Any]) -> list[dict[str, Any]]:
+    """Return groups of matrices and vectors, those of the predictor apart; empty ones are left out."""
+    learnt = [(name, p) for name, p in network.named_parameters() if p.requires_grad]
+    groups = [
+        {
+            "params": [p for name, p in learnt if (p.ndim != 1, _part(name)) == (is_matrix, part)],
+            "part": part,
+            **how,
+        }
+        for part in ("trunk", "predictor")
+        for is_matrix, how in ((True, matrices), (False, vectors))
     ]
+    return [group for group in groups if group["params"]]
+
+
+def _part(name: str) -> str:
+    return "predictor" if name.startswith("predictor.") else "trunk"
 
 
 class LarsOptimizer(torch.optim.Optimizer):

@@ -52,6 +52,10 @@ class Timeline:
         warmup_steps = round(self.recipe.warmup_epochs * self.steps_per_epoch)
         return learning_rate(step, self.total_steps, warmup_steps, self.recipe.peak_lr)
 
+    def predictor_lr(self, step: int) -> float:
+        """Learning rate of the predictor at a step."""
+        return self.recipe.predictor_lr.at(self.lr(step), self.recipe.peak_lr)
+
     def tau(self, step: int) -> float:
         """Share of the target kept at a step."""
         return self.recipe.target.tau(step, self.total_steps)
@@ -106,7 +110,7 @@ def pretrain(
     judge = Judge(sets, recipe, device)
 
     with Progress(silent=device.rank > 0) as progress, torch.random.fork_rng():
-        learner = build(recipe, device, encoder)
+        learner = build(recipe, device, encoder, len(images.classes) if judge.has_labels else 0)
         if resume:
             learner.restore(_newest_state(folder, recipe, device))
         else:
@@ -142,16 +146,22 @@ def pretrain(
                 torch.manual_seed((recipe.seed << 32) + batch.step)  # for dropout and its like
                 lr, tau = timeline.lr(batch.step), timeline.tau(batch.step)
                 views = recipe.views.distort(batch.crops, recipe.seed, batch.step, batch.index)
-                view_1, view_2 = (view.contiguous(memory_format=device.memory_format) for view in views)
                 result = bootstrap_step(
                     learner.online,
                     learner.target,
                     learner.optimizer,
-                    (view_1, view_2),
+                    [view.contiguous(memory_format=device.memory_format) for view in views],
                     lr,
                     tau,
-                    device.autocast,
+                    predictor_lr=timeline.predictor_lr(batch.step),
+                    loss_weight=recipe.loss_weight,
+                    micro_batches=recipe.micro_batches,
+                    autocast=device.autocast,
                 )
+                if learner.classifier is not None:
+                    assert batch.labels is not None
+                    labels = torch.from_numpy(batch.labels).to(device.device, non_blocking=True)
+                    learner.classifier.step(result.branch.representation, labels, lr)
                 # -----------------------------------------------------------------------------
                 learner.step = step = batch.step + 1
                 losses.append(result.loss)
@@ -178,8 +188,7 @@ def pretrain(
 
                 if judge.has_labels and timeline.is_judged(step):
                     with watch.aside():
-                        top1 = judge.accuracy(judge.encode(learner.online.encoder), quick=True)
-                    scores = {"knn_top1": top1, **learner.baselines["quick"]}
+                        scores = _scores(judge, learner, quick=True)
                     recorder.write("knn", step, **scores)
 
                 is_last = step == total_steps
@@ -218,9 +227,19 @@ def _summary(folder: RunFolder, recipe: Recipe, learner: Learner, judge: Judge) 
         "bad_files": sorted(learner.bad_files),
     }
     if judge.has_labels:
-        top1 = judge.accuracy(judge.encode(learner.online.encoder), quick=False)
-        summary |= {"knn_top1": top1, **learner.baselines["full"]}
+        summary |= {**_scores(judge, learner, quick=False), "online_classifier_judged_on": judge.judged}
     return summary
+
+
+def _scores(judge: Judge, learner: Learner, *, quick: bool) -> dict[str, float]:
+    """Return accuracies of the encoder as it stands, beside what it has to beat, in percent."""
+    assert learner.classifier is not None
+    encode = judge.encode(learner.online.encoder)
+    return {
+        "knn_top1": judge.accuracy(encode, quick=quick),
+        **learner.baselines["quick" if quick else "full"],
+        "online_classifier_top1": judge.classifier_top1(encode, learner.classifier, quick=quick),
+    }
 
 
 def _newest_state(folder: RunFolder, recipe: Recipe, device: Device) -> dict[str, Any]:

@@ -13,10 +13,25 @@ from pydantic import Field, TypeAdapter, ValidationError
 
 from byol.data.views import TwoViews
 from byol.model.encoder import ConvNet, ResNet, Timm
-from byol.model.head import Mlp, NoPredictor
-from byol.model.target import Ema, Shared
+from byol.model.head import Mlp, SimSiamProjector
+from byol.model.initialization import Initialization
+from byol.model.predictor import (
+    DirectCopy,
+    DirectPred,
+    Linear,
+    NoPredictor,
+    OptimalLinear,
+    SimSiamPredictor,
+    SymmetricLinear,
+)
+from byol.model.target import ConstantEma, Ema, Fixed, Shared
 from byol.optim import AdamW, Lars, Sgd
 from byol.run.errors import UserError
+from byol.schedule import ConstantRate, FollowingRate
+
+Predictor = (
+    Mlp | Linear | SymmetricLinear | SimSiamPredictor | DirectPred | DirectCopy | OptimalLinear | NoPredictor
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,6 +52,11 @@ class Recipe:
         batch_size: images per optimiser step, over all processes.
         epochs: passes over the images.
         warmup_epochs: passes during which the learning rate rises from 0; may be a fraction.
+        predictor_lr: learning rate of the predictor, beside that of the rest.
+        loss_weight: factor on the loss before its gradient; 1 sums the two directions as published.
+        micro_batches: equal parts of a batch whose gradients are averaged into one step; batch norm sees
+            one part at a time (BYOL, Table 16).
+        initialization: of all weights, see `model.initialization`.
         precision: "auto" takes what is fast on the machine; else "bf16" or "float32".
         seed: of initialisation, order and views.
     """
@@ -46,13 +66,17 @@ class Recipe:
     views: TwoViews
     evaluation_size: int
     encoder: Annotated[ResNet | ConvNet | Timm, Field(discriminator="kind")]
-    projector: Mlp
-    predictor: Annotated[Mlp | NoPredictor, Field(discriminator="kind")]
-    target: Annotated[Ema | Shared, Field(discriminator="kind")]
+    projector: Annotated[Mlp | SimSiamProjector, Field(discriminator="kind")]
+    predictor: Annotated[Predictor, Field(discriminator="kind")]
+    target: Annotated[Ema | ConstantEma | Shared | Fixed, Field(discriminator="kind")]
     optimizer: Annotated[Lars | Sgd | AdamW, Field(discriminator="kind")]
     batch_size: int
     epochs: int
     warmup_epochs: float
+    predictor_lr: Annotated[FollowingRate | ConstantRate, Field(discriminator="kind")] = FollowingRate()
+    loss_weight: float = 1.0
+    micro_batches: int = 1
+    initialization: Initialization = "torch"
     precision: Literal["auto", "bf16", "float32"] = "auto"
     seed: int = 0
 
@@ -63,6 +87,16 @@ class Recipe:
             )
         if self.epochs < 1:
             raise UserError(f"epochs is {self.epochs}; use 1 or more.")
+        if not 1 <= self.micro_batches <= self.batch_size // 2 or self.batch_size % self.micro_batches:
+            raise UserError(
+                f"micro_batches is {self.micro_batches}; it must divide batch_size = {self.batch_size} "
+                "into parts of 2 images or more."
+            )
+        if isinstance(self.predictor, Mlp) and self.predictor.out != self.projector.out:
+            raise UserError(
+                f"predictor.out is {self.predictor.out}, but projections have projector.out = "
+                f"{self.projector.out} numbers; make them equal."
+            )
         if not 0 <= self.warmup_epochs < self.epochs:
             raise UserError(
                 f"warmup_epochs is {self.warmup_epochs}; it must lie in [0, epochs = {self.epochs})."

@@ -1,6 +1,8 @@
 """What changes with time, as pure functions of the step: there is nothing to restore on resume."""
 
 import math
+from dataclasses import dataclass
+from typing import Literal
 
 
 def learning_rate(step: int, total_steps: int, warmup_steps: int, peak: float) -> float:
@@ -37,3 +39,30 @@ def cosine_tau(step: int, total_steps: int, tau_base: float) -> float:
     Source: BYOL (2006.07733), section 3.2; official `utils/schedules.py:20-24`.
     """
     return 1.0 - (1.0 - tau_base) * (math.cos(math.pi * step / total_steps) + 1.0) / 2.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class FollowingRate:
+    """The predictor's learning rate follows the schedule of the others, times a factor.
+
+    Args:
+        factor: 1 as published; 10 stands in for the moving average (BYOL, Table 21).
+    """
+
+    kind: Literal["following"] = "following"
+    factor: float = 1.0
+
+    def at(self, lr: float, peak: float) -> float:
+        """Return the predictor's learning rate, given the others' and their highest."""
+        return lr * self.factor
+
+
+@dataclass(frozen=True, kw_only=True)
+class ConstantRate:
+    """The predictor's learning rate stays at the highest of the others (SimSiam, 2011.10566, section 4.2)."""
+
+    kind: Literal["constant"] = "constant"
+
+    def at(self, lr: float, peak: float) -> float:
+        """Return the highest learning rate."""
+        return peak

@@ -91,13 +91,13 @@ def knn_top1(
     if bank.labels is None or (queries is not None and queries.labels is None):
         raise UserError("kNN needs labels: put the images of each class into a folder of its own.")
     limits = at_most or (len(bank), len(queries) if queries is not None else 0)
-    chosen = _evenly(len(bank), limits[0])
+    chosen = evenly(len(bank), limits[0])
     rows, kept = features(encode, bank, chosen, size)
     labels = torch.from_numpy(bank.labels[kept])
     if queries is None:
         judged, judged_labels = rows, labels
     else:
-        judged, kept = features(encode, queries, _evenly(len(queries), limits[1]), size)
+        judged, kept = features(encode, queries, evenly(len(queries), limits[1]), size)
         assert queries.labels is not None
         judged_labels = torch.from_numpy(queries.labels[kept])
     k = min(k, len(rows) - int(queries is None))
@@ -107,5 +107,6 @@ def knn_top1(
     return top1(scores, judged_labels)
 
 
-def _evenly(length: int, limit: int) -> NDArray[np.int64]:
+def evenly(length: int, limit: int) -> NDArray[np.int64]:
+    """Return the indices of at most `limit` things out of `length`, evenly spaced."""
     return np.linspace(0, length - 1, min(length, limit)).round().astype(np.int64)

@@ -1,14 +1,17 @@
-"""Projector g and predictor q: (B, D) to (B, P), and (B, P) to (B, P)."""
+"""Heads: the projector g, (B, D) to (B, P), and the paper's predictor q, which has the same form."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from torch import nn
+from torch import Tensor, nn
+
+from byol.model.norm import BatchNorm, Norm
 
 
 @dataclass(frozen=True, kw_only=True)
 class Mlp:
-    """Linear, batch norm, ReLU, Linear: the paper's projector and predictor alike.
+    """Linear, norm, ReLU, Linear: the paper's projector and predictor alike.
 
     The last layer has no bias and no batch norm, as in the official code (the paper's appendix J
     shows a bias there; the code has none).
@@ -16,6 +19,7 @@ class Mlp:
     Args:
         hidden: width of the hidden layer.
         out: P, the size of a projection.
+        norm: of the hidden layer.
 
     Source: official `utils/networks.py:40-45`, `configs/byol.py:40-42`.
     """
@@ -23,23 +27,53 @@ class Mlp:
     kind: Literal["mlp"] = "mlp"
     hidden: int = 4096
     out: int = 256
+    norm: Norm = BatchNorm()
 
-    def build(self, inputs: int) -> nn.Module:
+    def build(self, inputs: int) -> "Head":
         """Return the head for inputs (B, inputs)."""
-        return nn.Sequential(
-            nn.Linear(inputs, self.hidden),
-            nn.BatchNorm1d(self.hidden),
+        return Head(
+            self.norm.linear(inputs, self.hidden),
+            self.norm.after_linear(self.hidden),
             nn.ReLU(inplace=True),
-            nn.Linear(self.hidden, self.out, bias=False),
+            self.norm.linear(self.hidden, self.out, bias=False),
         )
 
 
 @dataclass(frozen=True, kw_only=True)
-class NoPredictor:
-    """The predictor left out: p = z. Collapses unless the target is held fast; for controls."""
+class SimSiamProjector:
+    """SimSiam's projector: batch norm after every layer, the last one without scale and shift.
 
-    kind: Literal["none"] = "none"
+    Args:
+        layers: 3 as published for ImageNet, 2 for CIFAR-10.
+        out: P, and the width of the hidden layers.
 
-    def build(self, inputs: int) -> nn.Module:
-        """Return the identity."""
-        return nn.Identity()
+    Source: SimSiam (2011.10566), section 3; `simsiam/builder.py:28-36`.
+    """
+
+    kind: Literal["simsiam"] = "simsiam"
+    layers: int = 3
+    out: int = 2048
+
+    def build(self, inputs: int) -> "Head":
+        """Return the head for inputs (B, inputs); as published, hidden layers are as wide as the inputs."""
+        hidden = [
+            layer
+            for _ in range(self.layers - 1)
+            for layer in (
+                nn.Linear(inputs, inputs, bias=False),
+                nn.BatchNorm1d(inputs),
+                nn.ReLU(inplace=True),
+            )
+        ]
+        return Head(
+            *hidden,
+            nn.Linear(inputs, self.out, bias=False),
+            nn.BatchNorm1d(self.out, affine=False),
+        )
+
+
+class Head(nn.Sequential):
+    """Layers that are learnt by gradient alone."""
+
+    def fit(self, projections: Sequence[Tensor], targets: Sequence[Tensor]) -> None:
+        """Do nothing: the optimiser moves it."""

@@ -6,9 +6,10 @@ before it.
 """
 
 from dataclasses import dataclass
-from typing import Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 import torch
+from pydantic import Field
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -125,6 +126,9 @@ class NoNorm(_PlainLayers):
     def after_linear(self, channels: int) -> nn.Module:
         """Return the identity."""
         return nn.Identity()
+
+
+Norm = Annotated[BatchNorm | GroupNorm | LayerNorm | NoNorm, Field(discriminator="kind")]
 
 
 def standardize(weight: Tensor) -> Tensor:

@@ -40,6 +40,48 @@ class Ema:
 
 
 @dataclass(frozen=True, kw_only=True)
+class ConstantEma:
+    """A moving average with one tau from beginning to end (BYOL, Table 5a; DirectPred, 2102.06810).
+
+    Args:
+        value: share of the target kept at every step, in [0, 1].
+
+    Raises:
+        UserError: the value lies outside [0, 1].
+    """
+
+    kind: Literal["constant-ema"] = "constant-ema"
+    value: float = 0.996
+
+    def __post_init__(self) -> None:
+        if not 0.0 <= self.value <= 1.0:
+            raise UserError(f"target.value is {self.value}; tau must lie in [0, 1].")
+
+    def build(self, online: Online) -> "EmaTarget":
+        """Return the target network, a copy of the online one."""
+        return EmaTarget(online)
+
+    def tau(self, step: int, total_steps: int) -> float:
+        """Return the constant."""
+        return self.value
+
+
+@dataclass(frozen=True, kw_only=True)
+class Fixed:
+    """The target stays as it was drawn, at random: tau = 1 (BYOL, Table 5a: 18.8 %)."""
+
+    kind: Literal["fixed"] = "fixed"
+
+    def build(self, online: Online) -> "FixedTarget":
+        """Return the target network, a copy of the online one as it stands."""
+        return FixedTarget(online)
+
+    def tau(self, step: int, total_steps: int) -> float:
+        """Return 1: all is kept."""
+        return 1.0
+
+
+@dataclass(frozen=True, kw_only=True)
 class Shared:
     """The online network is its own target, with its gradient stopped (SimSiam, 2011.10566; tau = 0)."""
 
@@ -79,6 +121,13 @@ class EmaTarget(nn.Module):
         xi: list[Tensor] = list(self.parameters())
         theta: list[Tensor] = [*online.encoder.parameters(), *online.projector.parameters()]
         torch._foreach_lerp_(xi, theta, 1.0 - tau)
+
+
+class FixedTarget(EmaTarget):
+    """An `EmaTarget` that does not follow."""
+
+    def update(self, online: Online, tau: float) -> None:
+        """Do nothing: xi stays."""
 
 
 class SharedTarget(nn.Module):
