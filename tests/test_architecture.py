@@ -12,9 +12,9 @@ SOURCE = Path(byol.__file__).parent
 LAYERS = [  # a module imports only rows below its own, or its own row's folder
     {"__init__", "__main__"},
     {"cli"},
-    {"pretrain"},
-    {"figure", "monitor"},
-    {"learner", "recipes", "evaluate.protocol"},
+    {"laboratory", "pretrain"},
+    {"figure", "findings", "monitor"},
+    {"ablation", "learner", "recipes", "evaluate.protocol"},
     {"classifier", "pretrained", "recipe", "evaluate.knn"},
     {"evaluate.features", "evaluate.spread"},
     {"data.builtin", "data.loader"},

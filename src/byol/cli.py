@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from byol.recipe import Recipe
 
 Flags = TypeVar("Flags")
+Value = TypeVar("Value")
 
 
 def main(words: Sequence[str] | None = None) -> int:
@@ -96,8 +97,7 @@ def pretrain(words: list[str]) -> None:
         raise UserError("--resume RUN continues in RUN itself; leave --out away.")
     if not recipe.data:
         raise UserError("say where the images are: --data PATH (a folder, a list, an archive, or 'builtin').")
-    if recipe.data != "builtin":  # so that the run can be resumed and repeated from anywhere
-        recipe = replace(recipe, data=str(Path(recipe.data).expanduser().resolve()))
+    recipe = replace(recipe, data=_absolute(recipe.data))
     pretrain(recipe, out, resume=given.resume is not None, overwrite=given.overwrite, workers=given.workers)
 
 
@@ -170,7 +170,92 @@ def recipes(words: list[str]) -> None:
     Console().print(table)
 
 
-VERBS: dict[str, Callable[[list[str]], None]] = {"pretrain": pretrain, "eval": evaluate, "recipes": recipes}
+def ablate(words: list[str]) -> None:
+    """[TABLE] --out DIR: run a table of recipes under one budget, or list the tables."""
+    from rich.console import Console
+    from rich.markdown import Markdown
+    from rich.table import Table
+
+    from byol.ablation import TABLES
+    from byol.laboratory import ablate
+    from byol.recipes import named
+
+    @dataclass(frozen=True, kw_only=True)
+    class Ablate:
+        """Run a table of recipes with the same seeds and budget: byol ablate TABLE --out DIR.
+
+        Stopped with Ctrl-C, it goes on with the same command.
+
+        Args:
+            out: folder that gets TABLE.md, TABLE.json, TABLE.png and the runs.
+            recipe: the recipe that the table changes.
+            data: labelled images; the recipe's own by default.
+            seeds: runs of each cell.
+            budget: epochs of each run.
+            jobs: runs at a time, on one core each; one per core by default.
+        """
+
+        out: Path | None = None
+        recipe: str = "builtin"
+        data: str | None = None
+        seeds: int = 3
+        budget: int = 6
+        jobs: int | None = None
+
+    name, words = _take_name(words)
+    given = _parse(Ablate, words, None, "byol ablate TABLE")
+    if name is None:
+        listing = Table("table", "what it compares", box=None, pad_edge=False)
+        for key, make in TABLES.items():
+            listing.add_row(key, (make.__doc__ or "").split("\n")[0])
+        Console().print(listing)
+        return
+    _choose(name, TABLES, "table")
+    if given.out is None:
+        raise UserError("say where to write the table and its runs: --out DIR.")
+    recipe = named(given.recipe)
+    if given.data is not None:
+        recipe = replace(recipe, data=_absolute(given.data))
+    if not recipe.data:
+        raise UserError("say where the images are: --data PATH (or 'builtin').")
+    path = ablate(TABLES[name](), recipe, given.out, seeds=given.seeds, budget=given.budget, jobs=given.jobs)
+    Console().print(Markdown(path.read_text()))
+
+
+def import_(words: list[str]) -> None:
+    """FILE.pkl --out RUN: turn an officially published checkpoint into an encoder."""
+    from byol.official import import_official
+
+    @dataclass(frozen=True, kw_only=True)
+    class Import:
+        """Turn an officially published checkpoint into an encoder: byol import FILE.pkl --out RUN.
+
+        Nothing in the file is executed: it is read by an unpickler that admits arrays and plain containers.
+
+        Args:
+            out: the run folder to write.
+            overwrite: replace an encoder that the folder already holds.
+        """
+
+        out: Path | None = None
+        overwrite: bool = False
+
+    file, words = _take_name(words)
+    given = _parse(Import, words, None, "byol import FILE.pkl")
+    if file is None:
+        raise UserError("say which checkpoint: byol import FILE.pkl --out RUN.")
+    if given.out is None:
+        raise UserError("say where to write the encoder: --out RUN.")
+    print(import_official(file, given.out, overwrite=given.overwrite))
+
+
+VERBS: dict[str, Callable[[list[str]], None]] = {
+    "pretrain": pretrain,
+    "eval": evaluate,
+    "recipes": recipes,
+    "ablate": ablate,
+    "import": import_,
+}
 
 
 def _help() -> str:
@@ -186,9 +271,7 @@ def _help() -> str:
     )
 
 
-def _choose(
-    name: str, among: dict[str, Callable[[list[str]], None]], what: str
-) -> Callable[[list[str]], None]:
+def _choose(name: str, among: dict[str, Value], what: str) -> Value:
     if name not in among:
         near = difflib.get_close_matches(name, among, n=1, cutoff=0.4)
         hint = f"did you mean {near[0]}?" if near else f"there are {', '.join(among)}."
@@ -248,6 +331,11 @@ def _paths(value: Any, prefix: str = "") -> list[str]:
 
 def _values(recipe: "Recipe") -> dict[str, Any]:
     return {field.name: getattr(recipe, field.name) for field in fields(recipe)}
+
+
+def _absolute(data: str) -> str:
+    """Return data so named that the run can be resumed and repeated from anywhere."""
+    return data if data == "builtin" else str(Path(data).expanduser().resolve())
 
 
 def _take_name(words: list[str]) -> tuple[str | None, list[str]]:
