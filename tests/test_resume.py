@@ -17,13 +17,27 @@ from safetensors.torch import load_file
 from torch import nn
 
 import byol.pretrain
+from byol.ablation import Change, put, put_norm
 from byol.data.loader import Batch, batches
+from byol.data.views import MultiCrop
+from byol.model.head import SimSiamProjector
+from byol.model.norm import GroupNorm, LayerNorm
+from byol.model.predictor import (
+    DirectCopy,
+    DirectPred,
+    Linear,
+    OptimalLinear,
+    SimSiamPredictor,
+    SymmetricLinear,
+)
+from byol.model.target import ConstantEma, Fixed, Shared
 from byol.pretrain import pretrain
 from byol.recipe import Recipe, read_recipe
 from byol.run import checkpoint
 from byol.run.errors import Interrupted, UserError
 from byol.run.folder import RunFolder
 from byol.run.record import read
+from byol.schedule import ConstantRate, FollowingRate
 
 MakeRecipe = Callable[[Path | str], Recipe]
 
@@ -84,6 +98,42 @@ def test_a_run_stopped_in_mid_epoch_equals_one_that_was_not(
     # Tensors and not bytes of the file: safetensors writes its metadata in no particular order.
     whole, resumed = (load_file(RunFolder(tmp_path / name).encoder) for name in ("whole", "stopped"))
     assert_same_bits(whole, resumed)
+
+
+RELATIVES: dict[str, Change] = {
+    "simsiam": put(
+        projector=SimSiamProjector(layers=2, out=4),
+        predictor=SimSiamPredictor(hidden=2),
+        target=Shared(),
+        predictor_lr=ConstantRate(),
+        loss_weight=0.25,
+    ),
+    "directpred": put(predictor=DirectPred(), target=ConstantEma(value=0.9)),
+    "directpred-every-3": put(predictor=DirectPred(every=3)),
+    "directcopy": put(predictor=DirectCopy()),
+    "optimal": put(predictor=OptimalLinear(), target=Shared()),
+    "two-timescale": put(predictor=SymmetricLinear(), target=Shared(), predictor_lr=FollowingRate(factor=10)),
+    "fixed": put(predictor=Linear(), target=Fixed()),
+    "micro-batches": put(micro_batches=2, initialization="truncated-normal"),
+    "group-norm": put_norm(GroupNorm(groups=2)),
+    "layer-norm": put_norm(LayerNorm()),
+    "multi-crop": put(views=MultiCrop(size=12, small_size=8, num_small=2)),
+}
+
+
+@pytest.mark.parametrize("relative", RELATIVES)
+def test_every_relative_runs_and_resumes_alike(
+    relative: str, thumbnails: Path, tiny: MakeRecipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    recipe = RELATIVES[relative](tiny(thumbnails))
+    whole = pretrain(recipe, tmp_path / "whole")
+    stop_after(monkeypatch, 4)
+    with pytest.raises(Interrupted):
+        pretrain(recipe, tmp_path / "stopped")
+    pretrain(read_recipe(tmp_path / "stopped" / "recipe.json"), tmp_path / "stopped", resume=True)
+    assert_same_bits(final_state(tmp_path / "whole"), final_state(tmp_path / "stopped"))
+    assert 0.0 <= whole["loss"] <= 8.0
+    assert 0.0 <= whole["online_classifier_top1"] <= 100.0
 
 
 def test_images_in_memory_resume_alike(

@@ -11,7 +11,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, TypeAdapter, ValidationError
 
-from byol.data.views import TwoViews
+from byol.data.views import MultiCrop, TwoViews
 from byol.model.encoder import ConvNet, ResNet, Timm
 from byol.model.head import Mlp, SimSiamProjector
 from byol.model.initialization import Initialization
@@ -63,7 +63,7 @@ class Recipe:
 
     name: str
     data: str
-    views: TwoViews
+    views: Annotated[TwoViews | MultiCrop, Field(discriminator="kind")]
     evaluation_size: int
     encoder: Annotated[ResNet | ConvNet | Timm, Field(discriminator="kind")]
     projector: Annotated[Mlp | SimSiamProjector, Field(discriminator="kind")]

@@ -1,0 +1,50 @@
+"""What the documents say exists does: functions, recipes, tables, and the example runs."""
+
+import re
+from importlib import import_module
+from pathlib import Path
+
+import pytest
+
+from byol.recipes import RECIPES
+
+ROOT = Path(__file__).parent.parent
+ALGORITHM = (ROOT / "docs" / "algorithm.md").read_text()
+
+
+def resolve(name: str) -> object:
+    """Return what a dotted name stands for: a module's attribute, or an attribute of that."""
+    parts = name.split(".")
+    for cut in range(len(parts), 0, -1):
+        try:
+            found: object = import_module(".".join(parts[:cut]))
+        except ModuleNotFoundError:
+            continue
+        for part in parts[cut:]:
+            found = getattr(found, part)
+        return found
+    raise AssertionError(name)
+
+
+def test_every_function_that_algorithm_md_names_exists() -> None:
+    names = set(re.findall(r"`(byol(?:\.\w+)+)`", ALGORITHM))
+    assert len(names) > 30
+    for name in sorted(names):
+        assert callable(resolve(name)), name
+
+
+def test_every_recipe_and_file_that_algorithm_md_names_exists() -> None:
+    assert set(re.findall(r"`((?:imagenet|cifar10)-[\w-]+)`", ALGORITHM)) <= set(RECIPES)
+    files = re.findall(r"`((?:tests|src)/[\w/]+\.py)`", ALGORITHM)
+    assert files
+    for file in files:
+        assert (ROOT / file).is_file(), file
+
+
+@pytest.mark.parametrize("document", ["docs/algorithm.md"])
+def test_the_example_runs(document: str, capsys: pytest.CaptureFixture[str]) -> None:
+    example = re.search(r"```python\n(.*?)```", (ROOT / document).read_text(), re.DOTALL)
+    assert example
+    exec(compile(example.group(1), document, "exec"), {})
+    loss = float(capsys.readouterr().out.split()[0])
+    assert 3.0 < loss < 5.0  # independent directions: about 4
