@@ -264,7 +264,7 @@ def put_in_views(**fields: Any) -> Change:
 # Learning rates were tried on the built-in set with batch norm (docs/log.md): they are those of the small
 # recipes and not of ImageNet.
 _OPTIMIZERS: dict[str, Change] = {
-    "LARS": put(optimizer=Lars(base_lr=2.0, weight_decay=1e-6)),
+    "LARS": put(optimizer=Lars(base_lr=8.0, weight_decay=1e-6)),
     "SGD": put(optimizer=Sgd(base_lr=0.4, weight_decay=1e-4)),
     "AdamW": put(optimizer=AdamW(base_lr=4e-3, weight_decay=1e-3)),
 }

@@ -51,7 +51,8 @@ def _sheet(recipe: Recipe, images: Packed | Files) -> NDArray[np.float32]:
         )
     )
     index = batch.index[:SHOWN]
-    views = recipe.views.distort((batch.crops[0][:SHOWN], batch.crops[1][:SHOWN]), recipe.seed, 0, index)
+    crops = [crop[:SHOWN] for crop in batch.crops]
+    views = recipe.views.distort(crops, recipe.seed, 0, index)[:2]
     mean, std = (torch.tensor(values).view(3, 1, 1) for values in (recipe.views.mean, recipe.views.std))
     shown, _ = central(images, index, recipe.views.size)
     rows = [shown.cpu(), *(view * std + mean for view in views)]

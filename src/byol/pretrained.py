@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from byol.data.decode import decode
 from byol.data.resample import crop_resize
-from byol.data.views import TwoViews
+from byol.data.views import MultiCrop, TwoViews
 from byol.model.encoder import ConvNet, ResNet, Timm
 from byol.run.errors import UserError
 
@@ -89,7 +89,11 @@ class Pretrained(nn.Module):
 
 
 def save_encoder(
-    path: Path, encoder: nn.Module, spec: ResNet | ConvNet | Timm | None, size: int, views: TwoViews
+    path: Path,
+    encoder: nn.Module,
+    spec: ResNet | ConvNet | Timm | None,
+    size: int,
+    views: TwoViews | MultiCrop,
 ) -> None:
     """Write an encoder's weights as safetensors, with architecture and preprocessing in the metadata.
 

@@ -18,16 +18,17 @@ from torch.utils.data import DataLoader, Dataset
 from byol.data.decode import UndecodableImage
 from byol.data.images import Files, Packed, refuse_many_bad
 from byol.data.resample import crop_resize, crop_resize_one
-from byol.data.views import TwoViews
+from byol.data.views import MultiCrop, TwoViews
 from byol.run.errors import UserError
 
 # Images decoded before their boxes are drawn. Drawing for one at a time takes a third as long as decoding,
 # and a whole batch of photographs may not fit into memory.
 _GROUP = 8
 
-# A step and its images; what a worker makes of them: step, images kept, (2, B, 3, S, S) uint8, bad names.
+# A step and its images; what a worker makes of them: step, images kept, crops of each view (B, 3, S, S)
+# uint8, bad names.
 _Share = tuple[int, NDArray[np.int64]]
-_Cut = tuple[int, NDArray[np.int64], Tensor, tuple[str, ...]]
+_Cut = tuple[int, NDArray[np.int64], list[Tensor], tuple[str, ...]]
 
 
 @dataclass(frozen=True, eq=False)
@@ -37,13 +38,15 @@ class Batch:
     Args:
         step: number of the step, from 0.
         index: (B,) int64, places of the images in their set.
-        crops: of view 1 and view 2, (B, 3, S, S) float32 in [0, 1], not yet distorted.
+        crops: of each view, (B, 3, S, S) float32 in [0, 1], not yet distorted.
+        labels: (B,) classes of the images, for a classifier that watches; None where there are none.
         bad: names of images of this batch that cannot be decoded; they are left out of index and crops.
     """
 
     step: int
     index: NDArray[np.int64]
-    crops: tuple[Tensor, Tensor]
+    crops: tuple[Tensor, ...]
+    labels: NDArray[np.int64] | None = None
     bad: tuple[str, ...] = ()
 
 
@@ -55,7 +58,7 @@ def permutation(seed: int, epoch: int, length: int) -> NDArray[np.int64]:
 
 def batches(
     images: Packed | Files,
-    views: TwoViews,
+    views: TwoViews | MultiCrop,
     *,
     batch_size: int,
     seed: int,
@@ -114,7 +117,7 @@ def _steps(
 
 def _from_memory(
     images: Packed,
-    views: TwoViews,
+    views: TwoViews | MultiCrop,
     seed: int,
     steps: Iterator[_Share],
     device: torch.device,
@@ -125,13 +128,13 @@ def _from_memory(
         boxes = views.boxes(seed, step, index, *sizes)
         rows = torch.from_numpy(index).to(images.images.device, non_blocking=True)
         pixels = images.images.index_select(0, rows).to(device, non_blocking=True)
-        first, second = (crop_resize(pixels, box, views.size) for box in boxes)
-        yield Batch(step, index, (first, second))
+        crops = (crop_resize(pixels, box, size) for box, size in zip(boxes, views.sizes, strict=True))
+        yield Batch(step, index, tuple(crops), _labels(images, index))
 
 
 def _from_files(
     images: Files,
-    views: TwoViews,
+    views: TwoViews | MultiCrop,
     seed: int,
     steps: Iterator[_Share],
     device: torch.device,
@@ -148,27 +151,32 @@ def _from_files(
         generator=torch.Generator(),  # it draws a number, which must not come from the global generator
     )
     bad_so_far: set[str] = set()
-    for step, index, pixels, bad in loader:
+    for step, index, cut, bad in loader:
         bad_so_far.update(bad)
         refuse_many_bad(bad_so_far, len(images))
-        if len(index) == 0:
+        if bad and len(index) < 2:  # batch norm needs two
             raise UserError(
-                f"No image of step {step}'s batch can be decoded, {bad[0]} for one: see what it is."
+                f"only {len(index)} of step {step}'s images can be decoded, {bad[0]} for one cannot; "
+                "a step needs 2 or more."
             )
-        first, second = pixels.to(device, non_blocking=True).float().div_(255)
-        yield Batch(step, index, (first, second), tuple(bad))
+        crops = (pixels.to(device, non_blocking=True).float().div_(255) for pixels in cut)
+        yield Batch(step, index, tuple(crops), _labels(images, index), tuple(bad))
+
+
+def _labels(images: Packed | Files, index: NDArray[np.int64]) -> NDArray[np.int64] | None:
+    return None if images.labels is None else images.labels[index]
 
 
 class _CropReader(Dataset[_Cut]):
-    """Decode each image of a step once and cut out both of its crops, in a worker."""
+    """Decode each image of a step once and cut out its crops, in a worker."""
 
-    def __init__(self, images: Files, views: TwoViews, seed: int) -> None:
+    def __init__(self, images: Files, views: TwoViews | MultiCrop, seed: int) -> None:
         self.images, self.views, self.seed = images, views, seed
 
     def __getitem__(self, item: _Share) -> _Cut:
         step, index = item
-        size = self.views.size
-        crops = np.empty((2, len(index), 3, size, size), np.uint8)
+        sizes = self.views.sizes
+        crops = [np.empty((len(index), 3, size, size), np.uint8) for size in sizes]
         kept: list[int] = []
         bad: list[str] = []
         for start in range(0, len(index), _GROUP):
@@ -182,11 +190,12 @@ class _CropReader(Dataset[_Cut]):
                 np.array([image.shape[:2] for image in pixels.values()], np.int64).reshape(-1, 2).T
             )
             boxes = self.views.boxes(self.seed, step, np.array(list(pixels), np.int64), heights, widths)
-            for i, image, *both in zip(pixels, pixels.values(), *boxes, strict=True):
-                for view, box in enumerate(both):
-                    crops[view, len(kept)] = crop_resize_one(image, box.tolist(), size)
+            for i, image, *each in zip(pixels, pixels.values(), *boxes, strict=True):
+                for crop, box, size in zip(crops, each, sizes, strict=True):
+                    crop[len(kept)] = crop_resize_one(image, box.tolist(), size)
                 kept.append(i)
-        return step, np.array(kept, np.int64), torch.from_numpy(crops[:, : len(kept)]), tuple(bad)
+        cut = [torch.from_numpy(crop[: len(kept)]) for crop in crops]
+        return step, np.array(kept, np.int64), cut, tuple(bad)
 
 
 def _unchanged(cut: Any) -> Any:

@@ -8,11 +8,11 @@ B images, C channels, S x S pixels in [0, 1]; with 3 channels they are red, gree
 height, width) in pixels.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from enum import IntEnum, auto
 from itertools import permutations
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import torch
@@ -82,9 +82,81 @@ T = View()
 T_PRIME = View(blur=0.1, solarize=0.2)
 
 
+class _Views:
+    """What kinds of views share: how a number of them is drawn, from boxes to normalized pixels."""
+
+    size: int
+    mean: tuple[float, float, float]
+    std: tuple[float, float, float]
+
+    @property
+    def drawn(self) -> tuple[tuple[View, int], ...]:
+        """How each view is drawn, and its side in pixels."""
+        raise NotImplementedError
+
+    @property
+    def sizes(self) -> tuple[int, ...]:
+        """Side of each view in pixels."""
+        return tuple(size for _, size in self.drawn)
+
+    def boxes(
+        self, seed: int, step: int, index: Indices, heights: Indices, widths: Indices
+    ) -> tuple[Indices, ...]:
+        """Draw where the views of each image are cut out.
+
+        Args:
+            seed: the run's seed.
+            step: the optimizer step.
+            index: (B,) each image's place in its data set.
+            heights: (B,) the images' heights in pixels.
+            widths: (B,) the images' widths in pixels.
+
+        Returns:
+            For each view (B, 4) int64 rows (top, left, height, width).
+        """
+        return tuple(
+            draw_boxes(view, uniforms(seed, step, index, number, len(Draw)), heights, widths)
+            for number, (view, _) in enumerate(self.drawn)
+        )
+
+    def distort(self, crops: Sequence[Tensor], seed: int, step: int, index: Indices) -> tuple[Tensor, ...]:
+        """Distort and normalize the resized crops of the views.
+
+        What comes out for an image does not depend on the batch around it.
+
+        Args:
+            crops: of each view, (B, 3, S, S) float32 or float64 in [0, 1]; left as they are.
+            seed: the run's seed.
+            step: the optimizer step.
+            index: (B,) each image's place in its data set.
+
+        Returns:
+            For each view (B, 3, S, S), of the crops' dtype and on their device.
+        """
+        return tuple(
+            self.normalize(distort_crops(view, uniforms(seed, step, index, number, len(Draw)), crop))
+            for number, ((view, _), crop) in enumerate(zip(self.drawn, crops, strict=True))
+        )
+
+    def normalize(self, x: Tensor) -> Tensor:
+        """Return images (B, 3, H, W) in [0, 1], shifted and scaled by `mean` and `std`.
+
+        This comes after every distortion: blur pads with black and solarize turns at 0.5, both of [0, 1].
+        """
+        constants = torch.tensor((self.mean, self.std), dtype=x.dtype).to(x.device, non_blocking=True)
+        mean, std = constants.view(2, 3, 1, 1).unbind()
+        return x.sub(mean).div_(std)
+
+    def __post_init__(self) -> None:
+        if not self.sizes or min(self.sizes) < 1:
+            raise UserError(f"size is {min(self.sizes, default=0)}; a view needs a side of at least 1 pixel.")
+        if not all(channel > 0 for channel in self.std):
+            raise UserError(f"std is {self.std}; every channel is divided by it, so choose values > 0.")
+
+
 @dataclass(frozen=True, kw_only=True)
-class TwoViews:
-    """The pair of views that BYOL compares, from boxes to normalized pixels.
+class TwoViews(_Views):
+    """The pair of views that BYOL compares.
 
     Args:
         size: S, side of a view in pixels, >= 1.
@@ -97,69 +169,59 @@ class TwoViews:
         UserError: a value is out of its range.
     """
 
+    kind: Literal["two"] = "two"
     size: int = 224
     first: View = T
     second: View = T_PRIME
     mean: tuple[float, float, float] = (0.485, 0.456, 0.406)
     std: tuple[float, float, float] = (0.229, 0.224, 0.225)
 
+    @property
+    def drawn(self) -> tuple[tuple[View, int], ...]:
+        """View 1 and view 2."""
+        return (self.first, self.size), (self.second, self.size)
+
+
+@dataclass(frozen=True, kw_only=True)
+class MultiCrop(_Views):
+    """BYOL's two views and some small crops, which go through the online network alone. Not in the paper.
+
+    Args:
+        size: S, side of the two large views in pixels, >= 1.
+        first: how view 1 is drawn.
+        second: how view 2 is drawn.
+        small: how the small views are drawn.
+        small_size: side of the small views in pixels, >= 1.
+        num_small: how many there are, >= 1.
+        mean: subtracted from each channel, in units of [0, 1]; by default ImageNet's mean.
+        std: what each channel is then divided by, > 0; by default ImageNet's standard deviation.
+
+    Raises:
+        UserError: a value is out of its range.
+
+    Source: SwAV (2006.09882), section 3.2, for the small crops.
+    """
+
+    kind: Literal["multicrop"] = "multicrop"
+    size: int = 224
+    first: View = View(area=(0.25, 1.0))
+    second: View = View(area=(0.25, 1.0), blur=0.1, solarize=0.2)
+    small: View = View(area=(0.05, 0.25), blur=0.5)
+    small_size: int = 96
+    num_small: int = 4
+    mean: tuple[float, float, float] = (0.485, 0.456, 0.406)
+    std: tuple[float, float, float] = (0.229, 0.224, 0.225)
+
+    @property
+    def drawn(self) -> tuple[tuple[View, int], ...]:
+        """View 1, view 2 and the small ones."""
+        large = (self.first, self.size), (self.second, self.size)
+        return large + ((self.small, self.small_size),) * self.num_small
+
     def __post_init__(self) -> None:
-        if not self.size >= 1:
-            raise UserError(f"size is {self.size}; a view needs a side of at least 1 pixel.")
-        if not all(channel > 0 for channel in self.std):
-            raise UserError(f"std is {self.std}; every channel is divided by it, so choose values > 0.")
-
-    def boxes(
-        self, seed: int, step: int, index: Indices, heights: Indices, widths: Indices
-    ) -> tuple[Indices, Indices]:
-        """Draw where the two views of each image are cut out.
-
-        Args:
-            seed: the run's seed.
-            step: the optimizer step.
-            index: (B,) each image's place in its data set.
-            heights: (B,) the images' heights in pixels.
-            widths: (B,) the images' widths in pixels.
-
-        Returns:
-            For view 1 and view 2, (B, 4) int64 rows (top, left, height, width).
-        """
-        first, second = (uniforms(seed, step, index, view, len(Draw)) for view in range(2))
-        return (
-            draw_boxes(self.first, first, heights, widths),
-            draw_boxes(self.second, second, heights, widths),
-        )
-
-    def distort(
-        self, crops: tuple[Tensor, Tensor], seed: int, step: int, index: Indices
-    ) -> tuple[Tensor, Tensor]:
-        """Distort and normalize the resized crops of the two views.
-
-        What comes out for an image does not depend on the batch around it.
-
-        Args:
-            crops: of view 1 and view 2, (B, 3, S, S) float32 or float64 in [0, 1]; left as they are.
-            seed: the run's seed.
-            step: the optimizer step.
-            index: (B,) each image's place in its data set.
-
-        Returns:
-            For view 1 and view 2, (B, 3, S, S), of the crops' dtype and on their device.
-        """
-        first, second = (uniforms(seed, step, index, view, len(Draw)) for view in range(2))
-        return (
-            self.normalize(distort_crops(self.first, first, crops[0])),
-            self.normalize(distort_crops(self.second, second, crops[1])),
-        )
-
-    def normalize(self, x: Tensor) -> Tensor:
-        """Return images (B, 3, H, W) in [0, 1], shifted and scaled by `mean` and `std`.
-
-        This comes after every distortion: blur pads with black and solarize turns at 0.5, both of [0, 1].
-        """
-        constants = torch.tensor((self.mean, self.std), dtype=x.dtype).to(x.device, non_blocking=True)
-        mean, std = constants.view(2, 3, 1, 1).unbind()
-        return x.sub(mean).div_(std)
+        super().__post_init__()
+        if self.num_small < 1:
+            raise UserError(f"num_small is {self.num_small}; use 1 or more, or two views without small ones.")
 
 
 class Draw(IntEnum):

@@ -4,6 +4,7 @@ A name alone (`ResNet`, `ConvNet`, `Timm`) is a spec, plain frozen data that a r
 `build()` makes the network. Any `nn.Module` with the same mapping can stand in for these.
 """
 
+import math
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Literal
@@ -12,6 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from byol.model.norm import BatchNorm, Norm
 from byol.run.errors import UserError
 
 _BLOCKS = {
@@ -28,19 +30,43 @@ _BLOCKS = {
 class ResNet:
     """ResNet v1 with the stride on the 3x3 convolution, keys and shapes as in torchvision and timm.
 
+    The official BYOL networks are `padding="same"` and `first_shortcut="projection"`.
+
     Args:
         depth: 18, 34, 50, 101, 152 or 200; from 50 on with bottleneck blocks.
         stem: "imagenet" is a 7x7 convolution of stride 2 and a max pool; "cifar" is one 3x3
             convolution of stride 1, for images of about 32 px.
+        width: multiplies all channels, those of the stem too; 1, 2 and 4 in the paper.
+        padding: "symmetric" is torch's, the same on all sides; "same" is TensorFlow's SAME, which puts what
+            is odd to the right and below.
+        first_shortcut: what the first block of the first group of depths 18 and 34 adds: its input, or a
+            projection of it, as the official code (deeper networks need the projection).
+        zero_gamma: start the last norm's scale of every block at 0 (1706.02677), so that it begins as its
+            shortcut. Off for the published figures (official README, "Note on batch normalization").
+        norm: after every convolution.
+
+    Raises:
+        UserError: the width is below 1.
+
+    Source: official `utils/networks.py`; Haiku `nets/resnet.py`.
     """
 
     kind: Literal["resnet"] = "resnet"
     depth: Literal[18, 34, 50, 101, 152, 200] = 50
     stem: Literal["imagenet", "cifar"] = "imagenet"
+    width: int = 1
+    padding: Literal["symmetric", "same"] = "symmetric"
+    first_shortcut: Literal["identity", "projection"] = "identity"
+    zero_gamma: bool = False
+    norm: Norm = BatchNorm()
+
+    def __post_init__(self) -> None:
+        if self.width < 1:
+            raise UserError(f"encoder.width is {self.width}; use 1 or more.")
 
     def build(self) -> nn.Module:
-        """Return the network; D is 512 below depth 50 and 2048 from there on."""
-        return ResNetEncoder(self.depth, self.stem)
+        """Return the network; D is 512 * width below depth 50 and 2048 * width from there on."""
+        return ResNetEncoder(self)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,14 +78,16 @@ class ConvNet:
 
     Args:
         widths: channels of each convolution; D is the last one.
+        norm: after every convolution.
     """
 
     kind: Literal["convnet"] = "convnet"
     widths: tuple[int, ...] = (64, 128, 256)
+    norm: Norm = BatchNorm()
 
     def build(self) -> nn.Module:
         """Return the network; D is the last width."""
-        return ConvNetEncoder(self.widths)
+        return ConvNetEncoder(self)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -109,13 +137,15 @@ def representation_dim(encoder: nn.Module, size: int) -> int:
 class ConvNetEncoder(nn.Module):
     """See `ConvNet`."""
 
-    def __init__(self, widths: tuple[int, ...]) -> None:
+    def __init__(self, spec: ConvNet) -> None:
         super().__init__()
-        layers: list[nn.Module] = [nn.Conv2d(3, widths[0], 4, stride=2, padding=1, bias=False)]
+        widths, norm = spec.widths, spec.norm
+        bias = not norm.has_shift
+        layers: list[nn.Module] = [norm.conv(3, widths[0], 4, stride=2, padding=1, bias=bias)]
         for inputs, outputs in pairwise(widths):
-            layers += [nn.BatchNorm2d(inputs), nn.ReLU(inplace=True), nn.MaxPool2d(2)]
-            layers += [nn.Conv2d(inputs, outputs, 3, padding=1, bias=False)]
-        layers += [nn.BatchNorm2d(widths[-1]), nn.ReLU(inplace=True)]
+            layers += [norm.after_conv(inputs), nn.ReLU(inplace=True), nn.MaxPool2d(2)]
+            layers += [norm.conv(inputs, outputs, 3, padding=1, bias=bias)]
+        layers += [norm.after_conv(widths[-1]), nn.ReLU(inplace=True)]
         self.layers = nn.Sequential(*layers)
         _initialize(self)
 
@@ -126,29 +156,34 @@ class ConvNetEncoder(nn.Module):
 class ResNetEncoder(nn.Module):
     """See `ResNet`. Attribute names follow torchvision, so that weights go both ways."""
 
-    def __init__(self, depth: int, stem: str) -> None:
+    def __init__(self, spec: ResNet) -> None:
         super().__init__()
-        block = _BasicBlock if depth < 50 else _Bottleneck
-        if stem == "imagenet":
-            self.conv1 = nn.Conv2d(3, 64, 7, stride=2, padding=3, bias=False)
-            self.maxpool: nn.Module = nn.MaxPool2d(3, stride=2, padding=1)
+        block = _BasicBlock if spec.depth < 50 else _Bottleneck
+        inputs = 64 * spec.width
+        if spec.stem == "imagenet":
+            self.pad1, self.conv1 = _padded_conv(spec, 3, inputs, 7, stride=2)
+            self.maxpool = _max_pool(spec)
         else:
-            self.conv1 = nn.Conv2d(3, 64, 3, padding=1, bias=False)
+            self.pad1, self.conv1 = _padded_conv(spec, 3, inputs, 3, stride=1)
             self.maxpool = nn.Identity()
-        self.bn1 = nn.BatchNorm2d(64)
-        inputs, layers = 64, []
-        for stage, repeats in enumerate(_BLOCKS[depth]):
-            width = 64 * 2**stage
+        self.bn1 = spec.norm.after_conv(inputs)
+        groups = []
+        for group, repeats in enumerate(_BLOCKS[spec.depth]):
+            width = 64 * spec.width * 2**group
             blocks: list[nn.Module] = []
             for repeat in range(repeats):
-                blocks.append(block(inputs, width, stride=2 if stage > 0 and repeat == 0 else 1))
+                stride = 2 if group > 0 and repeat == 0 else 1
+                is_projected = repeat == 0 and (
+                    stride == 2 or inputs != width * block.expansion or spec.first_shortcut == "projection"
+                )
+                blocks.append(block(spec, inputs, width, stride, is_projected))
                 inputs = width * block.expansion
-            layers.append(nn.Sequential(*blocks))
-        self.layer1, self.layer2, self.layer3, self.layer4 = layers
+            groups.append(nn.Sequential(*blocks))
+        self.layer1, self.layer2, self.layer3, self.layer4 = groups
         _initialize(self)
 
     def forward(self, images: Tensor) -> Tensor:
-        x = self.maxpool(F.relu(self.bn1(self.conv1(images)), inplace=True))
+        x = self.maxpool(F.relu(self.bn1(self.conv1(self.pad1(images))), inplace=True))
         x = self.layer4(self.layer3(self.layer2(self.layer1(x))))
         return x.mean(dim=(2, 3))  # type: ignore[no-any-return]
 
@@ -156,16 +191,16 @@ class ResNetEncoder(nn.Module):
 class _BasicBlock(nn.Module):
     expansion = 1
 
-    def __init__(self, inputs: int, width: int, stride: int) -> None:
+    def __init__(self, spec: ResNet, inputs: int, width: int, stride: int, is_projected: bool) -> None:
         super().__init__()
-        self.conv1 = nn.Conv2d(inputs, width, 3, stride=stride, padding=1, bias=False)
-        self.bn1 = nn.BatchNorm2d(width)
-        self.conv2 = nn.Conv2d(width, width, 3, padding=1, bias=False)
-        self.bn2 = nn.BatchNorm2d(width)
-        self.downsample = _shortcut(inputs, width, stride)
+        self.pad1, self.conv1 = _padded_conv(spec, inputs, width, 3, stride)
+        self.bn1 = spec.norm.after_conv(width)
+        _, self.conv2 = _padded_conv(spec, width, width, 3, stride=1)
+        self.bn2 = _last_norm(spec, width)
+        self.downsample = _projection(spec, inputs, width, stride) if is_projected else nn.Identity()
 
     def forward(self, x: Tensor) -> Tensor:
-        out = F.relu(self.bn1(self.conv1(x)), inplace=True)
+        out = F.relu(self.bn1(self.conv1(self.pad1(x))), inplace=True)
         out = self.bn2(self.conv2(out))
         return F.relu(out + self.downsample(x), inplace=True)
 
@@ -173,33 +208,79 @@ class _BasicBlock(nn.Module):
 class _Bottleneck(nn.Module):
     expansion = 4
 
-    def __init__(self, inputs: int, width: int, stride: int) -> None:
+    def __init__(self, spec: ResNet, inputs: int, width: int, stride: int, is_projected: bool) -> None:
         super().__init__()
         outputs = width * self.expansion
-        self.conv1 = nn.Conv2d(inputs, width, 1, bias=False)
-        self.bn1 = nn.BatchNorm2d(width)
-        self.conv2 = nn.Conv2d(width, width, 3, stride=stride, padding=1, bias=False)
-        self.bn2 = nn.BatchNorm2d(width)
-        self.conv3 = nn.Conv2d(width, outputs, 1, bias=False)
-        self.bn3 = nn.BatchNorm2d(outputs)
-        self.downsample = _shortcut(inputs, outputs, stride)
+        self.conv1 = _conv1x1(spec, inputs, width)
+        self.bn1 = spec.norm.after_conv(width)
+        self.pad2, self.conv2 = _padded_conv(spec, width, width, 3, stride)
+        self.bn2 = spec.norm.after_conv(width)
+        self.conv3 = _conv1x1(spec, width, outputs)
+        self.bn3 = _last_norm(spec, outputs)
+        self.downsample = _projection(spec, inputs, outputs, stride) if is_projected else nn.Identity()
 
     def forward(self, x: Tensor) -> Tensor:
         out = F.relu(self.bn1(self.conv1(x)), inplace=True)
-        out = F.relu(self.bn2(self.conv2(out)), inplace=True)
+        out = F.relu(self.bn2(self.conv2(self.pad2(out))), inplace=True)
         out = self.bn3(self.conv3(out))
         return F.relu(out + self.downsample(x), inplace=True)
 
 
-def _shortcut(inputs: int, outputs: int, stride: int) -> nn.Module:
-    if inputs == outputs and stride == 1:
-        return nn.Identity()
-    return nn.Sequential(nn.Conv2d(inputs, outputs, 1, stride=stride, bias=False), nn.BatchNorm2d(outputs))
+class _SamePadding(nn.Module):
+    """Pads images (B, C, H, W) as TensorFlow's SAME does for a window of `kernel` px moved by `stride`."""
+
+    def __init__(self, kernel: int, stride: int, value: float) -> None:
+        super().__init__()
+        self.kernel, self.stride, self.value = kernel, stride, value
+
+    def forward(self, x: Tensor) -> Tensor:
+        top, bottom = self._sides(x.shape[2])
+        left, right = self._sides(x.shape[3])
+        return F.pad(x, (left, right, top, bottom), value=self.value)
+
+    def _sides(self, length: int) -> tuple[int, int]:
+        windows = -(-length // self.stride)
+        total = max((windows - 1) * self.stride + self.kernel - length, 0)
+        return total // 2, total - total // 2
+
+
+def _padded_conv(
+    spec: ResNet, inputs: int, outputs: int, kernel: int, stride: int
+) -> tuple[nn.Module, nn.Module]:
+    """Return a convolution that keeps the side up to its stride, and what has to pad before it."""
+    bias = not spec.norm.has_shift
+    if spec.padding == "symmetric" or stride == 1:  # an odd kernel of stride 1 is padded alike by both
+        conv = spec.norm.conv(inputs, outputs, kernel, stride=stride, padding=kernel // 2, bias=bias)
+        return nn.Identity(), conv
+    return _SamePadding(kernel, stride, 0.0), spec.norm.conv(
+        inputs, outputs, kernel, stride=stride, bias=bias
+    )
+
+
+def _conv1x1(spec: ResNet, inputs: int, outputs: int, stride: int = 1) -> nn.Module:
+    return spec.norm.conv(inputs, outputs, 1, stride=stride, bias=not spec.norm.has_shift)
+
+
+def _max_pool(spec: ResNet) -> nn.Module:
+    if spec.padding == "symmetric":
+        return nn.MaxPool2d(3, stride=2, padding=1)
+    return nn.Sequential(_SamePadding(3, 2, -math.inf), nn.MaxPool2d(3, stride=2))
+
+
+def _projection(spec: ResNet, inputs: int, outputs: int, stride: int) -> nn.Module:
+    return nn.Sequential(_conv1x1(spec, inputs, outputs, stride), spec.norm.after_conv(outputs))
+
+
+def _last_norm(spec: ResNet, channels: int) -> nn.Module:
+    norm = spec.norm.after_conv(channels)
+    if spec.zero_gamma and isinstance(getattr(norm, "weight", None), nn.Parameter):
+        nn.init.zeros_(norm.get_parameter("weight"))
+    return norm
 
 
 def _initialize(network: nn.Module) -> None:
-    # He's normal initialisation over the fan-out, as torchvision does for ResNets. The official code
-    # draws a truncated normal of std 1/sqrt(fan_in); reproductions work with either (method notes 1.3).
+    # He's normal initialisation over the fan-out, as torchvision does for ResNets; a recipe can have the
+    # official code's instead (`initialization`). Reproductions work with either (method notes 1.3).
     for module in network.modules():
         if isinstance(module, nn.Conv2d):
             nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
