@@ -13,7 +13,7 @@ LAYERS = [  # a module imports only rows below its own, or its own row's folder
     {"__init__", "__main__"},
     {"cli"},
     {"laboratory", "pretrain"},
-    {"figure", "findings", "monitor"},
+    {"figure", "findings", "monitor", "official"},
     {"ablation", "learner", "recipes", "evaluate.protocol"},
     {"classifier", "pretrained", "recipe", "evaluate.knn"},
     {"evaluate.features", "evaluate.spread"},

@@ -27,7 +27,7 @@ def test_every_recipe_builds(name: str) -> None:
     recipe = named(name)
     with torch.device("meta"):
         encoder = recipe.encoder.build()
-        dim = 2048 if "imagenet-" in name else {"cifar10-small": 256, "builtin": 256}.get(name, 512)
+        dim = 2048 if "imagenet-" in name else 256 if "small" in name or name == "builtin" else 512
         online = Online(encoder, recipe.projector.build(dim), recipe.predictor.build(recipe.projector.out))
         branch = online(torch.zeros(2, 3, recipe.views.size, recipe.views.size))
         recipe.target.build(online)

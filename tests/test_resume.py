@@ -130,7 +130,8 @@ def test_every_relative_runs_and_resumes_alike(
     stop_after(monkeypatch, 4)
     with pytest.raises(Interrupted):
         pretrain(recipe, tmp_path / "stopped")
-    pretrain(read_recipe(tmp_path / "stopped" / "recipe.json"), tmp_path / "stopped", resume=True)
+    assert read_recipe(tmp_path / "stopped" / "recipe.json") == recipe
+    pretrain(recipe, tmp_path / "stopped", resume=True)
     assert_same_bits(final_state(tmp_path / "whole"), final_state(tmp_path / "stopped"))
     assert 0.0 <= whole["loss"] <= 8.0
     assert 0.0 <= whole["online_classifier_top1"] <= 100.0

@@ -205,7 +205,7 @@ def test_second_bad_file_stops(files: Files) -> None:
 
 def test_batch_of_bad_files_alone_stops(files: Files) -> None:
     Path(files.index.path(4)).write_bytes(b"no image")
-    with pytest.raises(UserError, match=r"No image of step \d+'s batch .* 04\.png"):
+    with pytest.raises(UserError, match=r"only 0 of step \d+'s images can be decoded, 04\.png"):
         run(files, batch_size=1, total_steps=N)
 
 
