@@ -14,6 +14,7 @@ from pydantic import TypeAdapter, ValidationError
 from torch import Tensor, nn
 
 from byol.data.decode import decode
+from byol.data.images import central_box
 from byol.data.resample import crop_resize
 from byol.data.views import MultiCrop, TwoViews
 from byol.model.encoder import ConvNet, ResNet, Timm
@@ -33,6 +34,7 @@ class Pretrained(nn.Module):
         size: side of the images it is shown, in pixels.
         mean: of the normalisation, per channel, for pixels in [0, 1].
         std: likewise.
+        crop_share: of the shorter side of an image that its central square keeps, in (0, 1].
     """
 
     def __init__(
@@ -42,10 +44,11 @@ class Pretrained(nn.Module):
         size: int,
         mean: tuple[float, float, float],
         std: tuple[float, float, float],
+        crop_share: float = 1.0,
     ) -> None:
         super().__init__()
         self.encoder = encoder
-        self.size = size
+        self.size, self.crop_share = size, crop_share
         self.mean = torch.tensor(mean).view(3, 1, 1)
         self.std = torch.tensor(std).view(3, 1, 1)
 
@@ -65,7 +68,8 @@ class Pretrained(nn.Module):
         singles = (
             torch.split(images, 1) if isinstance(images, Tensor) else [_as_tensor(image) for image in images]
         )
-        crops = torch.cat([crop_resize(one, _centre_square(one), self.size) for one in singles])
+        boxes = [np.array([central_box(*one.shape[-2:], self.crop_share)]) for one in singles]
+        crops = torch.cat([crop_resize(one, box, self.size) for one, box in zip(singles, boxes, strict=True)])
         return self.normalize(crops)
 
     def normalize(self, crops: Tensor) -> Tensor:
@@ -94,6 +98,7 @@ def save_encoder(
     spec: ResNet | ConvNet | Timm | None,
     size: int,
     views: TwoViews | MultiCrop,
+    crop_share: float = 1.0,
 ) -> None:
     """Write an encoder's weights as safetensors, with architecture and preprocessing in the metadata.
 
@@ -103,6 +108,7 @@ def save_encoder(
         spec: how to build it again; None for a module of the user's own.
         size: side of the images that the encoder is to be shown, in pixels.
         views: whose mean and std belong to the preprocessing.
+        crop_share: of the shorter side of an image that its central square keeps.
     """
     from safetensors.torch import save_file
 
@@ -112,6 +118,7 @@ def save_encoder(
         "mean": views.mean,
         "std": views.std,
         "crop": "centre square, bicubic",
+        "crop_share": crop_share,
     }
     weights = {name: tensor.detach().cpu().contiguous() for name, tensor in encoder.state_dict().items()}
     temporary = path.with_name(f".{path.name}.tmp")
@@ -164,6 +171,7 @@ def load(run: str | Path, encoder: nn.Module | None = None) -> Pretrained:
         size=preprocessing["size"],
         mean=tuple(preprocessing["mean"]),
         std=tuple(preprocessing["std"]),
+        crop_share=preprocessing.get("crop_share", 1.0),
     ).eval()
 
 
@@ -176,9 +184,3 @@ def _as_tensor(image: "Image.Image | str | Path | NDArray[np.uint8]") -> Tensor:
     else:
         pixels = image
     return torch.from_numpy(np.ascontiguousarray(pixels)).permute(2, 0, 1)[None]
-
-
-def _centre_square(image: Tensor) -> NDArray[np.int64]:
-    height, width = image.shape[-2:]
-    side = min(height, width)
-    return np.array([[(height - side) // 2, (width - side) // 2, side, side]])

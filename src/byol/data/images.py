@@ -187,14 +187,15 @@ def refuse_many_bad(bad: Collection[str], length: int) -> None:
 
 
 def central(
-    images: Packed | Files, indices: NDArray[np.int64], size: int
+    images: Packed | Files, indices: NDArray[np.int64], size: int, share: float = 1.0
 ) -> tuple[Tensor, NDArray[np.int64]]:
-    """Read images for evaluation: the largest central square of each, resized.
+    """Read images for evaluation: a central square of each, resized.
 
     Args:
         images: the set.
         indices: (B,) which of its images.
         size: S, side of the result in pixels.
+        share: of the shorter side that the square keeps, in (0, 1].
 
     Returns:
         (B', 3, S, S) float32 in [0, 1], on the device of a packed set or else on the CPU, and the (B',)
@@ -202,7 +203,7 @@ def central(
     """
     if isinstance(images, Packed):
         pixels = images.images
-        boxes = np.tile(np.array(_central_box(*pixels.shape[2:])), (len(indices), 1))
+        boxes = np.tile(np.array(central_box(*pixels.shape[2:], share)), (len(indices), 1))
         rows = torch.from_numpy(indices).to(pixels.device)
         return crop_resize(pixels.index_select(0, rows), boxes, size), indices
     files = images
@@ -213,7 +214,7 @@ def central(
             image = files.read(int(indices[row]))
         except UndecodableImage:
             return False
-        crops[row] = crop_resize_one(image, _central_box(*image.shape[:2]), size)
+        crops[row] = crop_resize_one(image, central_box(*image.shape[:2], share), size)
         return True
 
     with ThreadPoolExecutor() as pool:  # decoding and resizing release the GIL
@@ -221,8 +222,9 @@ def central(
     return torch.from_numpy(crops[is_good]).float().div_(255), indices[is_good]
 
 
-def _central_box(height: int, width: int) -> tuple[int, int, int, int]:
-    side = min(height, width)
+def central_box(height: int, width: int, share: float = 1.0) -> tuple[int, int, int, int]:
+    """Return (top, left, height, width) of a central square with a share of the shorter side, in pixels."""
+    side = int(share * min(height, width))
     return (height - side) // 2, (width - side) // 2, side, side
 
 

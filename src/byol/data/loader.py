@@ -1,7 +1,7 @@
 """Batches of crops in an order that depends on the seed and the step alone.
 
 There is no state to save: to resume is to start at a later step. The batch of a process has B images, a crop
-has S x S pixels.
+has S x S pixels, and S may differ from view to view.
 """
 
 import signal
@@ -39,8 +39,9 @@ class Batch:
         step: number of the step, from 0.
         index: (B,) int64, places of the images in their set.
         crops: of each view, (B, 3, S, S) float32 in [0, 1], not yet distorted.
-        labels: (B,) classes of the images, for a classifier that watches; None where there are none.
-        bad: names of images of this batch that cannot be decoded; they are left out of index and crops.
+        labels: (B,) int64, classes of the images, for the online classifier, which watches and teaches the
+            encoder nothing; None if the set has none.
+        bad: names of images of this batch that cannot be decoded; they are left out of all the above.
     """
 
     step: int
@@ -76,7 +77,7 @@ def batches(
 
     Args:
         images: the set.
-        views: gives the size of the crops and where they are cut out.
+        views: gives the sizes of the crops and where they are cut out.
         batch_size: images per step over all processes.
         seed: of the order and of the crops.
         first_step: where to begin, >= 0.
@@ -87,7 +88,8 @@ def batches(
         world_size: processes that share each batch, in equal and contiguous parts.
 
     Raises:
-        UserError: the batch is larger than the set or cannot be shared equally, or too many images are bad.
+        UserError: the batch is larger than the set or cannot be shared equally, too many images are bad, or
+            they leave fewer than 2 of a batch.
     """
     if batch_size > len(images):
         raise UserError(
@@ -154,10 +156,10 @@ def _from_files(
     for step, index, cut, bad in loader:
         bad_so_far.update(bad)
         refuse_many_bad(bad_so_far, len(images))
-        if bad and len(index) < 2:  # batch norm needs two
+        if bad and len(index) < 2:
             raise UserError(
-                f"only {len(index)} of step {step}'s images can be decoded, {bad[0]} for one cannot; "
-                "a step needs 2 or more."
+                f"only {len(index)} of step {step}'s images can be decoded, but batch norm needs 2: "
+                f"repair or remove {', '.join(bad[:3])}, or make batch_size larger."
             )
         crops = (pixels.to(device, non_blocking=True).float().div_(255) for pixels in cut)
         yield Batch(step, index, tuple(crops), _labels(images, index), tuple(bad))

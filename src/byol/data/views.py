@@ -1,7 +1,7 @@
-"""The two views of an image: where each is cut out and how it is distorted.
+"""The views of an image: where each is cut out and how it is distorted.
 
 `View` is one column of the paper's table of augmentations; `T` and `T_PRIME` show what differs between the
-two. The operations further down take a batch in which every image has its own parameter. All that is random
+two. `TwoViews` and `MultiCrop` say which views there are. The operations further down take a batch in which every image has its own parameter. All that is random
 comes from `draws`, on the host, so a view is a function of (seed, step, index) and no GPU is ever waited for.
 
 B images, C channels, S x S pixels in [0, 1]; with 3 channels they are red, green, blue. A box is (top, left,
@@ -28,7 +28,7 @@ Draws = NDArray[np.float32]  # (B, len(Draw))
 
 @dataclass(frozen=True, kw_only=True)
 class View:
-    """How one of the two views is drawn: probabilities and ranges of the crop and of each distortion.
+    """How one view is drawn: probabilities and ranges of the crop and of each distortion.
 
     Args:
         area: range of the crop's share of the image's area, in (0, 1].
@@ -148,8 +148,8 @@ class _Views:
         return x.sub(mean).div_(std)
 
     def __post_init__(self) -> None:
-        if not self.sizes or min(self.sizes) < 1:
-            raise UserError(f"size is {min(self.sizes, default=0)}; a view needs a side of at least 1 pixel.")
+        if not self.size >= 1:
+            raise UserError(f"size is {self.size}; a view needs a side of at least 1 pixel.")
         if not all(channel > 0 for channel in self.std):
             raise UserError(f"std is {self.std}; every channel is divided by it, so choose values > 0.")
 
@@ -184,7 +184,10 @@ class TwoViews(_Views):
 
 @dataclass(frozen=True, kw_only=True)
 class MultiCrop(_Views):
-    """BYOL's two views and some small crops, which go through the online network alone. Not in the paper.
+    """BYOL's two large views and some small ones, which go through the online network alone.
+
+    The small ones are SwAV's idea and not in BYOL's paper. Each of them is drawn by the same table and by
+    numbers of its own; views 1 and 2 have the numbers that they have in `TwoViews`.
 
     Args:
         size: S, side of the two large views in pixels, >= 1.
@@ -199,7 +202,7 @@ class MultiCrop(_Views):
     Raises:
         UserError: a value is out of its range.
 
-    Source: SwAV (2006.09882), section 3.2, for the small crops.
+    Source: SwAV (2006.09882), section on multi-crop.
     """
 
     kind: Literal["multicrop"] = "multicrop"
@@ -220,7 +223,9 @@ class MultiCrop(_Views):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.num_small < 1:
+        if not self.small_size >= 1:
+            raise UserError(f"small_size is {self.small_size}; a view needs a side of at least 1 pixel.")
+        if not self.num_small >= 1:
             raise UserError(f"num_small is {self.num_small}; use 1 or more, or two views without small ones.")
 
 

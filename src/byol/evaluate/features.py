@@ -15,7 +15,12 @@ Encode = Callable[[Tensor], Tensor]
 
 @torch.no_grad()
 def features(
-    encode: Encode, images: Packed | Files, indices: NDArray[np.int64], size: int, batch_size: int = 512
+    encode: Encode,
+    images: Packed | Files,
+    indices: NDArray[np.int64],
+    size: int,
+    batch_size: int = 512,
+    crop_share: float = 1.0,
 ) -> tuple[Tensor, NDArray[np.int64]]:
     """Return what an encoder makes of some images of a set.
 
@@ -25,6 +30,7 @@ def features(
         indices: which images (N,).
         size: side of the centre crops.
         batch_size: images at once.
+        crop_share: of the shorter side that the crops keep, in (0, 1].
 
     Returns:
         Features float32 (M, D) on the CPU and the indices (M,) they belong to; M < N where files
@@ -32,7 +38,7 @@ def features(
     """
     rows, kept = [], []
     for start in range(0, len(indices), batch_size):
-        crops, readable = central(images, indices[start : start + batch_size], size)
+        crops, readable = central(images, indices[start : start + batch_size], size, crop_share)
         if len(readable):
             rows.append(encode(crops).float().cpu())
             kept.append(readable)

@@ -72,6 +72,7 @@ def knn_top1(
     *,
     k: int = 20,
     temperature: float = 0.07,
+    crop_share: float = 1.0,
     at_most: tuple[int, int] | None = None,
 ) -> float:
     """Return the top-1 accuracy of weighted nearest neighbours, in percent.
@@ -83,6 +84,7 @@ def knn_top1(
         size: side of the centre crops.
         k: neighbours that vote; fewer when the bank is smaller.
         temperature: of the votes' weights.
+        crop_share: of the shorter side that the crops keep, in (0, 1].
         at_most: images of the bank and of the queries that are used, evenly spaced; None uses all.
 
     Raises:
@@ -92,12 +94,12 @@ def knn_top1(
         raise UserError("kNN needs labels: put the images of each class into a folder of its own.")
     limits = at_most or (len(bank), len(queries) if queries is not None else 0)
     chosen = evenly(len(bank), limits[0])
-    rows, kept = features(encode, bank, chosen, size)
+    rows, kept = features(encode, bank, chosen, size, crop_share=crop_share)
     labels = torch.from_numpy(bank.labels[kept])
     if queries is None:
         judged, judged_labels = rows, labels
     else:
-        judged, kept = features(encode, queries, evenly(len(queries), limits[1]), size)
+        judged, kept = features(encode, queries, evenly(len(queries), limits[1]), size, crop_share=crop_share)
         assert queries.labels is not None
         judged_labels = torch.from_numpy(queries.labels[kept])
     k = min(k, len(rows) - int(queries is None))

@@ -77,7 +77,15 @@ def knn(
     if bank.labels is None or (queries is not None and queries.labels is None):
         raise UserError(f"{data} has no labels; put the images of each class into a folder of its own.")
     result = KnnResult(
-        top1=knn_top1(_encode(pretrained), bank, queries, pretrained.size, k=k, temperature=temperature),
+        top1=knn_top1(
+            _encode(pretrained),
+            bank,
+            queries,
+            pretrained.size,
+            k=k,
+            temperature=temperature,
+            crop_share=pretrained.crop_share,
+        ),
         k=k,
         temperature=temperature,
         bank=len(bank),
