@@ -107,9 +107,8 @@ def convert(params: Tree, state: Tree, origin: str) -> tuple[ResNet, dict[str, T
     with torch.device("meta"):
         network = spec.build()
     for path, layer in network.named_modules():
-        where = f"{root}/~/{_official_name(path)}" if path else root
         for key, module, name, turn in _arrays(layer):
-            place = f"{where}{module}"
+            place = f"{root}/~/{_official_name(path)}{module}"
             tree = encoder_state if module else encoder_params
             value = tree.get(place, {}).get(name)
             expected = tuple(layer.state_dict()[key].shape)
@@ -234,15 +233,13 @@ def _values(tree: Any, file: Path) -> list[Any]:
 
 def _official_name(path: str) -> str:
     """Return Haiku's name of one of our layers: layer1.0.conv2 is block_group_0/~/block_0/~/conv_1."""
-    parts = path.split(".")
-    if len(parts) == 1:
-        return {"conv1": "initial_conv", "bn1": "initial_batchnorm"}.get(path, path)
-    group, block, *rest = parts
+    if path in ("conv1", "bn1"):
+        return {"conv1": "initial_conv", "bn1": "initial_batchnorm"}[path]
+    group, block, layer = path.split(".", 2)
     layers = {"downsample.0": "shortcut_conv", "downsample.1": "shortcut_batchnorm"}
     layers |= {f"conv{i + 1}": f"conv_{i}" for i in range(3)}
     layers |= {f"bn{i + 1}": f"batchnorm_{i}" for i in range(3)}
-    layer = layers.get(".".join(rest), "")
-    return f"block_group_{int(group[-1]) - 1}/~/block_{block}/~/{layer}"
+    return f"block_group_{int(group.removeprefix('layer')) - 1}/~/block_{block}/~/{layers[layer]}"
 
 
 def _arrays(layer: nn.Module) -> list[tuple[str, str, str, Callable[[Array], Tensor]]]:

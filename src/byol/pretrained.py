@@ -68,7 +68,7 @@ class Pretrained(nn.Module):
         singles = (
             torch.split(images, 1) if isinstance(images, Tensor) else [_as_tensor(image) for image in images]
         )
-        boxes = [np.array([central_box(*one.shape[-2:], self.crop_share)]) for one in singles]
+        boxes = [np.array([central_box(one.shape[-2], one.shape[-1], self.crop_share)]) for one in singles]
         crops = torch.cat([crop_resize(one, box, self.size) for one, box in zip(singles, boxes, strict=True)])
         return self.normalize(crops)
 

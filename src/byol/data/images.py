@@ -203,7 +203,7 @@ def central(
     """
     if isinstance(images, Packed):
         pixels = images.images
-        boxes = np.tile(np.array(central_box(*pixels.shape[2:], share)), (len(indices), 1))
+        boxes = np.tile(np.array(central_box(pixels.shape[2], pixels.shape[3], share)), (len(indices), 1))
         rows = torch.from_numpy(indices).to(pixels.device)
         return crop_resize(pixels.index_select(0, rows), boxes, size), indices
     files = images
@@ -214,7 +214,7 @@ def central(
             image = files.read(int(indices[row]))
         except UndecodableImage:
             return False
-        crops[row] = crop_resize_one(image, central_box(*image.shape[:2], share), size)
+        crops[row] = crop_resize_one(image, central_box(image.shape[0], image.shape[1], share), size)
         return True
 
     with ThreadPoolExecutor() as pool:  # decoding and resizing release the GIL

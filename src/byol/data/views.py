@@ -1,8 +1,9 @@
 """The views of an image: where each is cut out and how it is distorted.
 
 `View` is one column of the paper's table of augmentations; `T` and `T_PRIME` show what differs between the
-two. `TwoViews` and `MultiCrop` say which views there are. The operations further down take a batch in which every image has its own parameter. All that is random
-comes from `draws`, on the host, so a view is a function of (seed, step, index) and no GPU is ever waited for.
+two. `TwoViews` and `MultiCrop` say which views there are. The operations further down take a batch in which
+every image has its own parameter. All that is random comes from `draws`, on the host, so a view is a function
+of (seed, step, index) and no GPU is ever waited for.
 
 B images, C channels, S x S pixels in [0, 1]; with 3 channels they are red, green, blue. A box is (top, left,
 height, width) in pixels.
