@@ -340,7 +340,7 @@ def test_what_lies_outside_its_range_is_refused() -> None:
 
 
 def matrices(share: slice) -> list[Tensor]:
-    """The matrices that three predictors reach on a share of each batch."""
+    """The matrices, and the averages behind them, that three predictors reach on a share of each batch."""
     found = []
     for spec in (DirectPred(), DirectCopy(), OptimalLinear()):
         predictor = spec.build(P).double()
@@ -348,7 +348,7 @@ def matrices(share: slice) -> list[Tensor]:
             online = [z[share] for z in projections(step)]
             targets = [z[share] for z in projections(step + 10)]
             predictor.fit(online, targets)
-        found.append(predictor.weight.detach())
+        found += [t.detach() for t in (predictor.weight, *predictor.buffers())]
     return found
 
 
