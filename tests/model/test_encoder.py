@@ -1,13 +1,24 @@
+import json
+import math
+from dataclasses import replace
 from pathlib import Path
+from typing import Any, Literal
 
+import numpy as np
 import pytest
 import torch
+from numpy.typing import NDArray
 from torch import nn
 
 from byol.data.views import TwoViews
-from byol.model.encoder import ConvNet, ResNet, Timm, representation_dim
+from byol.model.encoder import ConvNet, ResNet, ResNetEncoder, Timm, representation_dim
+from byol.model.norm import BatchNorm, GroupNorm, LayerNorm, NoNorm
 from byol.pretrained import load, save_encoder
+from byol.recipe import from_json
+from byol.recipes import named
 from byol.run.errors import UserError
+
+SHORTCUTS: tuple[Literal["identity"], Literal["projection"]] = ("identity", "projection")
 
 
 @pytest.mark.parametrize(("depth", "dim"), [(18, 512), (50, 2048)])
@@ -97,3 +108,116 @@ def test_an_own_module_is_loaded_with_its_weights(tmp_path: Path) -> None:
     loaded = load(tmp_path, nn.Sequential(nn.Flatten(), fresh))
     assert torch.equal(fresh.weight, layer.weight)
     assert loaded.embed(torch.zeros(2, 3, 16, 12, dtype=torch.uint8)).shape == (2, 5)
+
+
+@pytest.mark.parametrize("size", [(7, 8), (8, 9), (10, 13), (16, 16), (17, 5)])
+def test_same_padding_is_tensorflows(size: tuple[int, int]) -> None:
+    torch.manual_seed(0)
+    encoder = ResNet(depth=18, padding="same").build().double()
+    images = torch.randn(1, 3, *size, dtype=torch.float64)
+    assert isinstance(encoder, ResNetEncoder)
+    first = encoder.layer2[0]
+    maps = torch.randn(1, 64, *size, dtype=torch.float64)
+    with torch.no_grad():
+        pairs = [
+            (encoder.conv1(encoder.pad1(images)), slow_same(images, 7, encoder.conv1.weight)),
+            (encoder.maxpool(maps), slow_same(maps, 3, None)),
+            (first.conv1(first.pad1(maps)), slow_same(maps, 3, first.conv1.weight)),  # type: ignore[union-attr,operator]
+        ]
+    for fast, slow in pairs:
+        np.testing.assert_allclose(fast.numpy(), slow, rtol=1e-12, atol=1e-12)  # float64, sums reordered
+
+
+def slow_same(maps: torch.Tensor, kernel: int, weight: Any) -> NDArray[np.float64]:
+    """What a window of stride 2 gives under SAME, window by window; without a weight its maximum."""
+    image = maps[0].numpy()
+    counts = [math.ceil(length / 2) for length in image.shape[1:]]
+    starts = [
+        -(max((count - 1) * 2 + kernel - length, 0) // 2)
+        for count, length in zip(counts, image.shape[1:], strict=True)
+    ]
+    rows = []
+    for i, j in np.ndindex(*counts):
+        top, left = starts[0] + 2 * i, starts[1] + 2 * j
+        seen = image[:, max(top, 0) : top + kernel, max(left, 0) : left + kernel]
+        if weight is None:
+            rows.append(seen.max(axis=(1, 2)))
+        else:
+            y, x = max(-top, 0), max(-left, 0)
+            part = weight.numpy()[:, :, y : y + seen.shape[1], x : x + seen.shape[2]]
+            rows.append((part * seen).sum(axis=(1, 2, 3)))
+    return np.stack(rows, axis=1).reshape(1, -1, *counts)
+
+
+@pytest.mark.parametrize(("width", "dim"), [(2, 4096), (4, 8192)])
+def test_the_width_multiplies_all_channels_those_of_the_stem_too(width: int, dim: int) -> None:
+    with torch.device("meta"):
+        encoder = ResNet(depth=50, width=width).build().eval()
+        assert encoder(torch.zeros(1, 3, 32, 32)).shape == (1, dim)
+    assert encoder.state_dict()["conv1.weight"].shape == (64 * width, 3, 7, 7)
+
+
+def test_a_width_below_one_is_refused() -> None:
+    with pytest.raises(UserError, match="width is 0; use 1 or more"):
+        ResNet(width=0)
+
+
+def test_the_official_first_block_projects_its_shortcut_at_every_depth() -> None:
+    with torch.device("meta"):
+        ours = set(ResNet(depth=18).build().state_dict())
+        official = set(ResNet(depth=18, first_shortcut="projection").build().state_dict())
+    assert {name.rsplit(".", 2)[0] for name in official - ours} == {"layer1.0.downsample"}
+    with torch.device("meta"):  # deeper networks need the projection anyway
+        deep = [set(ResNet(depth=50, first_shortcut=how).build().state_dict()) for how in SHORTCUTS]
+    assert deep[0] == deep[1]
+
+
+@pytest.mark.parametrize(
+    "spec", [ResNet(depth=18, stem="cifar"), ConvNet(widths=(16, 32))], ids=lambda s: s.kind
+)
+@pytest.mark.parametrize("norm", [GroupNorm(), GroupNorm(standardize=False), LayerNorm(), NoNorm()])
+def test_without_batch_norm_an_image_does_not_depend_on_its_batch(spec: Any, norm: Any) -> None:
+    torch.manual_seed(0)
+    encoder = replace(spec, norm=norm).build().train()
+    images = torch.randn(4, 3, 16, 16)
+    with torch.no_grad():
+        alone, among = encoder(images[:1]), encoder(images)[:1]
+    # float32 with the sums of a convolution in another order, through some 20 layers
+    torch.testing.assert_close(alone, among, rtol=1e-4, atol=1e-5)
+    assert not list(encoder.buffers())
+    convolutions = [m for m in encoder.modules() if isinstance(m, nn.Conv2d)]
+    assert all((conv.bias is None) == norm.has_shift for conv in convolutions)
+    assert {type(conv) for conv in convolutions} == {type(norm.conv(1, 1, 1))}
+
+
+def test_with_batch_norm_an_image_depends_on_its_batch() -> None:
+    encoder = ResNet(depth=18, stem="cifar").build().train()
+    images = torch.randn(4, 3, 16, 16)
+    assert not torch.allclose(encoder(images[:2]), encoder(images)[:2], rtol=1e-2)
+
+
+@pytest.mark.parametrize("norm", [BatchNorm(), GroupNorm(), LayerNorm(), NoNorm()])
+@pytest.mark.parametrize("depth", [18, 50])
+def test_zero_gamma_makes_every_block_its_shortcut(depth: int, norm: Any) -> None:
+    torch.manual_seed(0)
+    encoder: Any = ResNet(depth=depth, norm=norm, zero_gamma=True).build()  # type: ignore[arg-type]
+    block = encoder.layer3[0]
+    images = torch.randn(2, block.downsample[0].in_channels, 8, 8)
+    with torch.no_grad():
+        is_shortcut = torch.equal(block(images), block.downsample(images).relu())
+    assert is_shortcut == norm.has_shift  # without a norm there is no scale to start at 0
+
+
+def test_a_recipe_with_any_norm_is_read_back_as_it_was() -> None:
+    for norm in (BatchNorm(), GroupNorm(groups=8, standardize=False), LayerNorm(), NoNorm()):
+        encoder = ResNet(depth=200, width=2, padding="same", first_shortcut="projection", norm=norm)
+        recipe = replace(named("imagenet-300"), encoder=encoder)
+        assert from_json(json.dumps(recipe.to_json()), "a test") == recipe
+        recipe = replace(recipe, encoder=ConvNet(norm=norm))
+        assert from_json(json.dumps(recipe.to_json()), "a test") == recipe
+
+
+def test_a_recipe_from_before_norms_reads_as_batch_norm() -> None:
+    recipe = named("imagenet-300").to_json()
+    recipe["encoder"] = {"kind": "resnet", "depth": 50, "stem": "imagenet"}
+    assert from_json(json.dumps(recipe), "a test").encoder == ResNet(depth=50)
