@@ -4,6 +4,7 @@ import pickle
 import signal
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,10 +16,14 @@ from PIL import Image
 from byol.data.folder import index_folder
 from byol.data.images import Files, Packed
 from byol.data.loader import Batch, batches, permutation
-from byol.data.views import TwoViews
+from byol.data.resample import crop_resize
+from byol.data.views import MultiCrop, TwoViews
+from byol.figure import SHOWN, _sheet
+from byol.recipes import builtin
 from byol.run.errors import UserError
 
 VIEWS = TwoViews(size=8)
+MULTI = MultiCrop(size=8, first=VIEWS.first, second=VIEWS.second, small_size=5, num_small=3)
 CPU = torch.device("cpu")
 N = 23
 TOTAL = 9  # steps of 6 images: two epochs of three steps and then some
@@ -55,8 +60,9 @@ def run(images: Packed | Files, **changes: Any) -> list[Batch]:
         "first_step": 0,
         "total_steps": TOTAL,
         "workers": 0,
+        "views": VIEWS,
     }
-    return list(batches(images, VIEWS, device=CPU, **(settings | changes)))
+    return list(batches(images, device=CPU, **(settings | changes)))
 
 
 def assert_same(first: list[Batch], second: list[Batch]) -> None:
@@ -66,8 +72,8 @@ def assert_same(first: list[Batch], second: list[Batch]) -> None:
         assert a.step == b.step
         assert a.bad == b.bad
         np.testing.assert_array_equal(a.index, b.index)
-        assert torch.equal(a.crops[0], b.crops[0])
-        assert torch.equal(a.crops[1], b.crops[1])
+        for crop, other in zip(a.crops, b.crops, strict=True):
+            assert torch.equal(crop, other)
 
 
 def test_permutation_is_a_function_of_seed_and_epoch() -> None:
@@ -96,6 +102,76 @@ def test_batches_hold_two_different_crops_of_each_image(kind: str, request: pyte
             assert crop.dtype == torch.float32
             assert 0 <= crop.min() < 0.2 < 0.8 < crop.max() <= 1
         assert not torch.equal(*batch.crops)
+
+
+@pytest.mark.parametrize(("kind", "workers"), [("packed", 0), ("files", 0), ("files", 2)])
+def test_small_crops_come_after_the_two_large_ones_which_stay_what_they_were(
+    kind: str, workers: int, request: pytest.FixtureRequest
+) -> None:
+    images = request.getfixturevalue(kind)
+    for batch, two in zip(run(images, views=MULTI, workers=workers), run(images), strict=True):
+        assert [crop.shape for crop in batch.crops] == [(6, 3, size, size) for size in (8, 8, 5, 5, 5)]
+        np.testing.assert_array_equal(batch.index, two.index)
+        for crop, large in zip(batch.crops[:2], two.crops, strict=True):  # bit for bit
+            assert torch.equal(crop, large)
+        for crop in batch.crops[2:]:
+            assert crop.dtype == torch.float32
+            assert 0 <= crop.min() < crop.max() <= 1
+        for one, other in ((2, 3), (3, 4), (4, 2)):
+            assert not torch.equal(batch.crops[one], batch.crops[other])
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_small_crops_do_not_depend_on_where_one_began_or_on_workers(files: Files, workers: int) -> None:
+    whole = run(files, views=MULTI)
+    assert_same(run(files, views=MULTI, first_step=4, workers=workers), whole[4:])
+
+
+def test_a_view_is_cut_out_by_its_own_box_and_to_its_own_size(packed: Packed) -> None:
+    batch = run(packed, views=MULTI, total_steps=1)[0]
+    boxes = MULTI.boxes(1, 0, batch.index, np.full(6, 14), np.full(6, 11))
+    pixels = packed.images[torch.from_numpy(batch.index)]
+    for crop, box, size in zip(batch.crops, boxes, MULTI.sizes, strict=True):
+        assert torch.equal(crop, crop_resize(pixels, box, size))
+
+
+@pytest.mark.parametrize("views", [VIEWS, MULTI], ids=["two", "multicrop"])
+def test_a_figure_shows_the_images_and_the_two_large_views(
+    views: TwoViews | MultiCrop, packed: Packed
+) -> None:
+    recipe = replace(builtin(), views=views, batch_size=8)
+    sheet = _sheet(recipe, packed)
+    assert sheet.shape == (3 * 9, SHOWN * 9, 3)  # a frame of one pixel on two sides of 8
+    assert np.array_equal(sheet, _sheet(replace(recipe, views=VIEWS), packed))
+
+
+def test_labels_are_those_of_the_images_in_the_batch(packed: Packed) -> None:
+    labels = np.random.default_rng(0).integers(0, 5, N)
+    for batch in run(replace(packed, labels=labels)):
+        assert batch.labels is not None
+        assert batch.labels.dtype == np.int64
+        np.testing.assert_array_equal(batch.labels, labels[batch.index])
+
+
+def test_a_set_without_labels_gives_none(packed: Packed, files: Files) -> None:
+    assert {batch.labels for images in (packed, files) for batch in run(images)} == {None}
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_labels_of_files_leave_out_those_that_cannot_be_decoded(tmp_path: Path, workers: int) -> None:
+    for i in range(N):
+        path = tmp_path / "root" / f"class{i % 3}" / f"{i:02}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.new("RGB", (12, 10), (i, i, i)).save(path)
+    images = Files(index_folder(tmp_path / "root", tmp_path / "cache"))
+    Path(images.index.path(4)).write_bytes(b"no image")
+    seen = run(images, workers=workers)
+    for batch in seen:
+        assert batch.labels is not None
+        assert [f"class{label}" for label in batch.labels] == [
+            images.name(i)[:6] for i in batch.index.tolist()
+        ]
+    assert {len(batch.index) for batch in seen} == {5, 6}
 
 
 def test_every_image_comes_once_an_epoch_when_the_batch_divides_the_set(packed: Packed) -> None:
@@ -177,16 +253,19 @@ def test_permutation_is_drawn_once_an_epoch(packed: Packed, monkeypatch: pytest.
     assert epochs == [0, 1, 2]
 
 
+@pytest.mark.parametrize("views", [VIEWS, MULTI], ids=["two", "multicrop"])
 @pytest.mark.parametrize("workers", [0, 2])
-def test_bad_file_is_named_and_skipped_and_the_rest_unchanged(files: Files, workers: int) -> None:
-    whole = run(files)
+def test_bad_file_is_named_and_skipped_and_the_rest_unchanged(
+    files: Files, workers: int, views: TwoViews | MultiCrop
+) -> None:
+    whole = run(files, views=views)
     Path(files.index.path(4)).write_bytes(b"no image")
-    for batch, before in zip(run(files, workers=workers), whole, strict=True):
+    for batch, before in zip(run(files, views=views, workers=workers), whole, strict=True):
         good = before.index != 4
         assert batch.bad == (() if good.all() else ("04.png",))
         np.testing.assert_array_equal(batch.index, before.index[good])
-        assert torch.equal(batch.crops[0], before.crops[0][good])
-        assert torch.equal(batch.crops[1], before.crops[1][good])
+        for crop, all_before in zip(batch.crops, before.crops, strict=True):
+            assert torch.equal(crop, all_before[good])
 
 
 def test_file_that_is_bad_in_every_epoch_counts_once(files: Files) -> None:
@@ -203,10 +282,17 @@ def test_second_bad_file_stops(files: Files) -> None:
         run(files, total_steps=40)
 
 
-def test_batch_of_bad_files_alone_stops(files: Files) -> None:
+@pytest.mark.parametrize("batch_size", [1, 2])
+def test_batch_with_fewer_than_two_good_files_stops(files: Files, batch_size: int) -> None:
     Path(files.index.path(4)).write_bytes(b"no image")
-    with pytest.raises(UserError, match=r"only 0 of step \d+'s images can be decoded, 04\.png"):
-        run(files, batch_size=1, total_steps=N)
+    expected = rf"only {batch_size - 1} of step \d+'s images can be decoded, .* needs 2: .* remove 04\.png"
+    with pytest.raises(UserError, match=expected):
+        run(files, batch_size=batch_size, total_steps=4 * N)
+
+
+def test_batch_with_two_good_files_goes_on(files: Files) -> None:
+    Path(files.index.path(4)).write_bytes(b"no image")
+    assert {len(batch.index) for batch in run(files, batch_size=3, total_steps=4 * N)} == {2, 3}
 
 
 def test_batch_larger_than_the_set_is_refused(packed: Packed) -> None:
