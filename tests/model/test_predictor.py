@@ -211,14 +211,28 @@ def test_directcopy_is_the_correlation_over_its_spectral_norm(dtype: torch.dtype
 
 
 @pytest.mark.parametrize("second", [0.0, 0.5, 0.8, 0.99])
-def test_power_iteration_stays_below_the_largest_eigenvalue_and_comes_as_near_as_it_says(
+def test_the_spectral_norm_stays_below_the_largest_eigenvalue_and_comes_as_near_as_it_says(
     second: float,
 ) -> None:
     turn = torch.linalg.qr(torch.randn(P, P, generator=torch.Generator().manual_seed(0)).double()).Q
     values = torch.tensor([1.0, second, *[0.1] * (P - 2)], dtype=torch.float64)
     error = 1 - spectral_norm((turn * values) @ turn.T).item()
-    # The share of the second eigenvector falls by `second` an iteration, and counts squared in the quotient.
+    # After five squarings the second eigenvector's share is second^32, and it counts squared in the quotient.
     assert -1e-13 < error < min(10 * second**64, 1 - second) + 1e-13
+
+
+def test_the_spectral_norm_is_not_misled_by_a_large_entry_that_is_no_part_of_it() -> None:
+    apart = torch.tensor([[1.0, 0.0, 0.0], [0.0, 0.9, 0.5], [0.0, 0.5, 0.9]], dtype=torch.float64)
+    assert spectral_norm(apart).item() == pytest.approx(1.4, rel=1e-9)  # (1 / 1.4)^64 = 4e-10
+
+
+def test_after_a_full_collapse_the_predictor_is_a_multiple_of_the_identity_and_no_nan() -> None:
+    for spec in (DirectCopy(epsilon=0.3), DirectPred(epsilon=0.3)):
+        predictor = spec.build(P)
+        for _ in range(2):
+            predictor.fit([torch.zeros(8, P)], [])
+        # float32's own spacing: eigenvectors of the zero matrix are the unit vectors up to rounding.
+        torch.testing.assert_close(predictor.weight.detach(), 0.3 * torch.eye(P), rtol=1e-6, atol=1e-6)
 
 
 def fitted(batch: int, dtype: torch.dtype) -> tuple[nn.Module, list[Tensor], list[Tensor]]:

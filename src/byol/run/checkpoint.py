@@ -11,7 +11,7 @@ import torch
 
 from byol.run.errors import UserError
 
-FORMAT = 1
+FORMAT = 2
 KEEP = 2
 _NAME = re.compile(r"step-(\d{9})\.pt")
 
