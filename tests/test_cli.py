@@ -53,6 +53,13 @@ def refused(words: list[str], capsys: pytest.CaptureFixture[str]) -> str:
         (["eval", "knn", "--data", "builtin"], "which encoder"),
         (["eval", "knn", "/nowhere", "--data", "builtin"], "no encoder at /nowhere"),
         (["recipes", "builtn"], "did you mean builtin"),
+        (["ablate", "predictor-targets", "--out", "x"], "did you mean predictor-target?"),
+        (["ablate", "tau"], "--out DIR"),
+        (["ablate", "tau", "--out", "x", "--recipe", "photos"], "--data PATH"),
+        (["ablate", "tau", "--out", "x", "--seeds", "0"], "1 or more"),
+        (["import"], "which checkpoint"),
+        (["import", "x.pkl"], "--out RUN"),
+        (["import", "/nowhere.pkl", "--out", "x"], "nowhere.pkl cannot be read"),
     ],
 )
 def test_what_cannot_work_is_one_sentence(

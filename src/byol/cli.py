@@ -83,7 +83,7 @@ def pretrain(words: list[str]) -> None:
     if resumed == "":
         raise UserError("say which run to continue: --resume RUN.")
     if name is not None:
-        recipe = read_recipe(Path(name)) if name.endswith(".json") else named(name)
+        recipe = _recipe(name)
     elif resumed is not None:
         recipe = read_recipe(RunFolder(Path(resumed)).recipe)
     else:
@@ -178,7 +178,6 @@ def ablate(words: list[str]) -> None:
 
     from byol.ablation import TABLES
     from byol.laboratory import ablate
-    from byol.recipes import named
 
     @dataclass(frozen=True, kw_only=True)
     class Ablate:
@@ -188,7 +187,7 @@ def ablate(words: list[str]) -> None:
 
         Args:
             out: folder that gets TABLE.md, TABLE.json, TABLE.png and the runs.
-            recipe: the recipe that the table changes.
+            recipe: the recipe that the table changes, or a FILE.json.
             data: labelled images; the recipe's own by default.
             seeds: runs of each cell.
             budget: epochs of each run.
@@ -199,7 +198,7 @@ def ablate(words: list[str]) -> None:
         recipe: str = "builtin"
         data: str | None = None
         seeds: int = 3
-        budget: int = 6
+        budget: int = 4
         jobs: int | None = None
 
     name, words = _take_name(words)
@@ -213,7 +212,7 @@ def ablate(words: list[str]) -> None:
     _choose(name, TABLES, "table")
     if given.out is None:
         raise UserError("say where to write the table and its runs: --out DIR.")
-    recipe = named(given.recipe)
+    recipe = _recipe(given.recipe)
     if given.data is not None:
         recipe = replace(recipe, data=_absolute(given.data))
     if not recipe.data:
@@ -331,6 +330,14 @@ def _paths(value: Any, prefix: str = "") -> list[str]:
 
 def _values(recipe: "Recipe") -> dict[str, Any]:
     return {field.name: getattr(recipe, field.name) for field in fields(recipe)}
+
+
+def _recipe(name: str) -> "Recipe":
+    """Return a named recipe, or that of a JSON file."""
+    from byol.recipe import read_recipe
+    from byol.recipes import named
+
+    return read_recipe(Path(name)) if name.endswith(".json") else named(name)
 
 
 def _absolute(data: str) -> str:

@@ -60,7 +60,7 @@ class Run:
 
 
 def ablate(
-    table: Table, base: Recipe, out: str | Path, *, seeds: int = 3, budget: int = 6, jobs: int | None = None
+    table: Table, base: Recipe, out: str | Path, *, seeds: int = 3, budget: int = 4, jobs: int | None = None
 ) -> Path:
     """Run a table and write TABLE.md, TABLE.json and TABLE.png into `out`.
 
