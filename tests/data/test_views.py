@@ -1,8 +1,9 @@
 import colorsys
 import math
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import asdict, replace
 from itertools import permutations, product
+from typing import Annotated
 
 import numpy as np
 import pytest
@@ -10,7 +11,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
-from pydantic import TypeAdapter
+from pydantic import Field, TypeAdapter, ValidationError
 from torch import Tensor
 
 from byol.data import views
@@ -18,6 +19,7 @@ from byol.data.draws import uniforms
 from byol.data.views import (
     T_PRIME,
     Draw,
+    MultiCrop,
     T,
     TwoViews,
     View,
@@ -38,6 +40,8 @@ PLAIN = View(flip=0, jitter=0, grayscale=0, blur=0, solarize=0)
 ONLY_JITTER = replace(PLAIN, jitter=1, brightness=0, contrast=0, saturation=0, hue=0)
 # float32 has a spacing of 6e-8 just below 1; every op is a handful of roundings of numbers up to 1.
 FLOAT32 = 1e-6
+# float64 has 1e-16 there, and two references differ by a handful of roundings; the rest is to spare.
+FLOAT64 = 1e-14
 
 Image = NDArray[np.float64]  # (3, H, W)
 
@@ -52,18 +56,52 @@ def each_pixel(image: Image, change: Callable[[float, float, float], tuple[float
     return result
 
 
+def hsv_from_rgb(r: float, g: float, b: float) -> tuple[float, float, float]:
+    """Return hue in turns, saturation and value by the cases of the textbook; the hue of gray is 0.
+
+    Source: Smith, "Color gamut transform pairs", SIGGRAPH 1978.
+    """
+    value, chroma = max(r, g, b), max(r, g, b) - min(r, g, b)
+    if chroma == 0:
+        return 0.0, 0.0, value
+    if value == r:
+        sixths = (g - b) / chroma
+    elif value == g:
+        sixths = 2 + (b - r) / chroma
+    else:
+        sixths = 4 + (r - g) / chroma
+    return sixths / 6 % 1, chroma / value, value
+
+
+def rgb_from_hsv(h: float, s: float, v: float) -> tuple[float, float, float]:
+    """The way back, by the cases of the textbook: which sixth of the turn the hue is in."""
+    sixth, rest = divmod(6 * (h % 1), 1)
+    low, falling, rising = v * (1 - s), v * (1 - s * rest), v * (1 - s * (1 - rest))
+    if sixth == 0:
+        return v, rising, low
+    if sixth == 1:
+        return falling, v, low
+    if sixth == 2:
+        return low, v, rising
+    if sixth == 3:
+        return low, falling, v
+    if sixth == 4:
+        return rising, low, v
+    return v, low, falling
+
+
 def slow_saturation(image: Image, factor: float) -> Image:
     def change(r: float, g: float, b: float) -> tuple[float, float, float]:
-        h, s, v = colorsys.rgb_to_hsv(r, g, b)
-        return colorsys.hsv_to_rgb(h, min(max(s * factor, 0), 1), v)
+        h, s, v = hsv_from_rgb(r, g, b)
+        return rgb_from_hsv(h, min(max(s * factor, 0), 1), v)
 
     return each_pixel(image, change)
 
 
 def slow_hue(image: Image, delta: float) -> Image:
     def change(r: float, g: float, b: float) -> tuple[float, float, float]:
-        h, s, v = colorsys.rgb_to_hsv(r, g, b)
-        return colorsys.hsv_to_rgb((h + delta) % 1.0, s, v)
+        h, s, v = hsv_from_rgb(r, g, b)
+        return rgb_from_hsv(h + delta, s, v)
 
     return each_pixel(image, change)
 
@@ -78,17 +116,15 @@ def slow_grayscale(image: Image) -> Image:
 
 
 def slow_blur(image: Image, sigma: float) -> Image:
-    """Direct two-dimensional sum over a window, nothing outside the image."""
+    """Direct two-dimensional sum over a window of the taps, nothing outside the image."""
     _, height, width = image.shape
     radius = int(height / 10 / 2)
     line = np.exp(-(np.arange(-radius, radius + 1.0) ** 2) / (2 * sigma**2))
     kernel = np.outer(line, line) / line.sum() ** 2
-    result = np.zeros_like(image)
-    window = range(-radius, radius + 1)
-    for y, x, dy, dx in product(range(height), range(width), window, window):
-        if 0 <= y + dy < height and 0 <= x + dx < width:
-            result[:, y, x] += kernel[dy + radius, dx + radius] * image[:, y + dy, x + dx]
-    return result
+    padded = np.pad(image, ((0, 0), (radius, radius), (radius, radius)))
+    window = range(2 * radius + 1)
+    shifted = (kernel[y, x] * padded[:, y : y + height, x : x + width] for y, x in product(window, window))
+    return sum(shifted, np.zeros_like(image))
 
 
 def slow_distort(view: View, u: NDArray[np.float32], image: Image) -> Image:
@@ -123,14 +159,42 @@ def slow_distort(view: View, u: NDArray[np.float32], image: Image) -> Image:
 # ---------------------------------------------------------------- inputs and statistics
 
 
-def colors() -> Tensor:
-    """(2, 3, 16, 16): a lattice of the color cube, grays, near-grays; then random colors."""
+def near_grays(chroma: float, rng: np.random.Generator) -> Image:
+    """(3, 1, 300): grays with up to `chroma` between the largest and the smallest channel."""
+    return np.clip(rng.random((1, 1, 300)) + chroma * (rng.random((3, 1, 300)) - 0.5), 0, 1)
+
+
+def pixels() -> dict[str, Tensor]:
+    """Kinds of colors, each (1, 3, 1, n)."""
     rng = np.random.default_rng(0)
-    cube = list(product((0.0, 0.25, 0.5, 0.75, 1.0), repeat=3))  # 125, with black, white, grays, saturated
-    grays = [(g, g, g) for g in np.linspace(0, 1, 61)]
-    near = [tuple(np.clip(g + rng.uniform(-1e-4, 1e-4, 3), 0, 1)) for g in np.linspace(0, 1, 70)]
-    special = np.array(cube + grays + near).T.reshape(3, 16, 16)
-    return torch.from_numpy(np.stack((special, rng.random((3, 16, 16))))).float()
+    lattice = product((0.0, 0.25, 0.5, 0.75, 1.0), repeat=3)
+    pure = np.sort(rng.random((200, 3))) * (0, 1, 1)  # smallest channel 0: saturation 1, any value
+    bright = 1 - pure  # largest channel 1: value 1, any saturation
+    pair, other = rng.random((2, 100))
+    twins = [np.stack(order) for order in ((pair, pair, other), (pair, other, pair), (other, pair, pair))]
+    kinds = {
+        "random": rng.random((3, 1000)),
+        "black and white": np.repeat([[0.0, 1.0]], 3, axis=0),
+        "corners": np.array(list(product((0.0, 1.0), repeat=3))).T,
+        "lattice": np.array(list(lattice)).T,
+        "saturated": rng.permuted(pure, axis=1).T,
+        "bright": rng.permuted(bright, axis=1).T,
+        "grays": np.repeat(np.linspace(0, 1, 256)[None], 3, axis=0),
+        "two channels equal": np.concatenate(twins, axis=1),
+        "dark": 10 ** rng.uniform(-9, -2, 300) * rng.random((3, 300)),
+        **{f"chroma {chroma:g}": near_grays(chroma, rng) for chroma in (1e-6, 1e-5, 1e-4, 1e-3)},
+    }
+    return {kind: torch.from_numpy(values.reshape(1, 3, 1, -1)).float() for kind, values in kinds.items()}
+
+
+PIXELS = pixels()
+
+
+def colors() -> Tensor:
+    """(2, 3, 16, 16): of all kinds; then random ones."""
+    every = torch.cat(list(PIXELS.values()), dim=-1).flatten(2)
+    mixed = every[:, :, torch.linspace(0, every.shape[2] - 1, 256).long()]
+    return torch.cat((mixed, PIXELS["random"][:, :, 0, :256])).view(2, 3, 16, 16)
 
 
 def random_crops(batch: int, size: int, seed: int = 0) -> Tensor:
@@ -165,21 +229,70 @@ def assert_equally_likely(counts: NDArray[np.int64]) -> None:
 # ---------------------------------------------------------------- the ops against the references
 
 
+@pytest.mark.parametrize("kind", PIXELS)
+def test_the_references_of_hsv_agree_with_pythons(kind: str) -> None:
+    for pixel in PIXELS[kind][0, :, 0].double().numpy().T:
+        h, s, v = hsv_from_rgb(*pixel)
+        hue, saturation, value = colorsys.rgb_to_hsv(*pixel)
+        assert 0 <= h <= 1
+        away = abs(h - hue)
+        assert min(away, 1 - away) <= FLOAT64  # hues just below 1 and just above 0 are neighbors
+        assert (s, v) == pytest.approx((saturation, value), rel=0, abs=FLOAT64)
+        assert rgb_from_hsv(h, s, v) == pytest.approx(colorsys.hsv_to_rgb(h, s, v), rel=0, abs=FLOAT64)
+        assert rgb_from_hsv(h, s, v) == pytest.approx(tuple(pixel), rel=0, abs=FLOAT64)
+
+
+@pytest.mark.parametrize("kind", PIXELS)
 @pytest.mark.parametrize("factor", [0.0, 0.5, 0.8, 1.0, 1.2, 3.0, 100.0])
-def test_saturation_scales_and_clips_s_of_hsv(factor: float) -> None:
-    x = colors()
-    result = adjust_saturation(x, torch.full((2,), factor))
-    # The reference is given the same float32 numbers; 100 times a chroma of 1e-4 costs no more than the rest.
-    expected = np.stack([slow_saturation(image, factor) for image in x.double().numpy()])
-    np.testing.assert_allclose(result.numpy(), expected, rtol=0, atol=FLOAT32)
+def test_saturation_scales_and_clips_s_of_hsv(factor: float, kind: str) -> None:
+    x, amount = PIXELS[kind], torch.tensor([factor])
+    expected = slow_saturation(x[0].double().numpy(), amount.item())
+    # The reference is given the same float32 numbers, and chroma, their difference, is good to a spacing of
+    # the value: so 100 times a chroma is wrong by a few spacings of what it becomes, which is 1 at most.
+    np.testing.assert_allclose(adjust_saturation(x, amount)[0].numpy(), expected, rtol=0, atol=FLOAT32)
 
 
-@pytest.mark.parametrize("delta", [-0.5, -0.3, -0.1, -1e-3, 0.0, 1e-3, 0.1, 1 / 6, 0.25, 0.5])
-def test_hue_turns_h_of_hsv(delta: float) -> None:
-    x = colors()
-    amount = torch.full((2,), delta)
-    expected = np.stack([slow_hue(image, amount[0].item()) for image in x.double().numpy()])
-    np.testing.assert_allclose(adjust_hue(x, amount).numpy(), expected, rtol=0, atol=FLOAT32)
+@pytest.mark.parametrize("kind", PIXELS)
+@pytest.mark.parametrize("delta", [-0.5, -0.3, -0.1, -1e-3, 0.0, 1e-3, 0.1, 1 / 6, 0.25, 1 / 3, 0.5])
+def test_hue_turns_h_of_hsv(delta: float, kind: str) -> None:
+    x, amount = PIXELS[kind], torch.tensor([delta])
+    expected = slow_hue(x[0].double().numpy(), amount.item())
+    # The hue is kept in [0, 6]: two roundings to the spacing there, 5e-7, are wrong by half of it each.
+    np.testing.assert_allclose(adjust_hue(x, amount)[0].numpy(), expected, rtol=0, atol=FLOAT32)
+
+
+@pytest.mark.parametrize("kind", PIXELS)
+def test_hue_by_0_and_saturation_by_1_change_nothing(kind: str) -> None:
+    x = PIXELS[kind]
+    torch.testing.assert_close(adjust_hue(x, torch.zeros(1)), x, rtol=0, atol=FLOAT32)
+    torch.testing.assert_close(adjust_saturation(x, torch.ones(1)), x, rtol=0, atol=FLOAT32)
+
+
+@pytest.mark.parametrize("chroma", [1e-6, 1e-5, 1e-4, 1e-3])
+def test_near_gray_hue_is_as_good_as_float32_can_say_it(chroma: float) -> None:
+    # A chroma of 1e-6 could be spread over the channels in any way and still agree to 1e-6. But differences
+    # of neighboring float32 numbers are exact, so hue and chroma are as good here as elsewhere (1e-6 of the
+    # chroma), and what is left is to round the result to the spacing of its value, 6e-8 at most. Whoever
+    # reads the hue off the result again finds it wrong by that over the chroma, in sixths: 0.01 turns at
+    # 1e-6. This lies in the numbers and not in the op.
+    x, amount = PIXELS[f"chroma {chroma:g}"], torch.tensor([0.1])
+    result = adjust_hue(x, amount)[0].double().numpy()
+    expected = slow_hue(x[0].double().numpy(), amount.item())
+    np.testing.assert_allclose(result, expected, rtol=0, atol=6e-8 + 1e-6 * chroma)
+
+
+@pytest.mark.parametrize("delta", [-0.4, -0.1, 0.0, 0.1, 0.5])
+def test_hue_and_saturation_of_a_known_color(delta: float) -> None:
+    # One direction on its own: colors made from HSV, so that the reference reads no hue off any pixel.
+    known = list(product(np.linspace(0, 1, 48, endpoint=False), (0.2, 0.5, 1.0), (0.1, 0.6, 1.0)))
+    x = torch.tensor([rgb_from_hsv(h, s, v) for h, s, v in known], dtype=torch.float32).T.view(1, 3, 1, -1)
+    turned = np.array([rgb_from_hsv(h + delta, s, v) for h, s, v in known]).T
+    paled = np.array([rgb_from_hsv(h, s * (0.5 + abs(delta)), v) for h, s, v in known]).T
+    # Rounding the colors to float32 costs 3e-8 per channel beside what the ops cost.
+    result = adjust_hue(x, torch.tensor([delta]))[0, :, 0].numpy()
+    np.testing.assert_allclose(result, turned, rtol=0, atol=FLOAT32)
+    result = adjust_saturation(x, torch.tensor([0.5 + abs(delta)]))[0, :, 0].numpy()
+    np.testing.assert_allclose(result, paled, rtol=0, atol=FLOAT32)
 
 
 def test_hue_and_saturation_leave_gray_exactly_as_it_is() -> None:
@@ -211,7 +324,7 @@ def test_grayscale_is_the_official_weighted_sum() -> None:
     np.testing.assert_allclose(to_grayscale(x).numpy(), expected, rtol=0, atol=FLOAT32)
 
 
-@pytest.mark.parametrize("size", [10, 20, 32, 40])
+@pytest.mark.parametrize("size", [10, 20, 32, 40, 96, 224])
 def test_blur_equals_a_direct_sum(size: int) -> None:
     x = random_crops(4, size)
     sigma = torch.tensor([0.1, 0.5, 1.0, 2.0])
@@ -341,6 +454,45 @@ def test_the_second_view_is_drawn_by_its_own_table_and_its_own_numbers() -> None
     assert torch.equal(swapped[1], crops)
 
 
+MULTI = MultiCrop(size=32, first=T, second=T_PRIME, small_size=20, num_small=3)
+
+
+def test_multi_crop_adds_small_views_to_the_two() -> None:
+    assert TwoViews(size=32).sizes == (32, 32)
+    assert MULTI.sizes == (32, 32, 20, 20, 20)
+    assert MULTI.drawn[:2] == TwoViews(size=32).drawn
+    assert MultiCrop().sizes == (224, 224, 96, 96, 96, 96)
+    assert MultiCrop().small.area == (0.05, 0.25)
+
+
+def test_the_large_views_of_multi_crop_are_those_of_two_views() -> None:
+    two, index, side = TwoViews(size=32), np.arange(100, 140), np.full(40, 90)
+    crops = [random_crops(40, size, seed) for seed, size in enumerate(MULTI.sizes)]
+    boxes, views = MULTI.boxes(7, 3, index, side, side), MULTI.distort(crops, 7, 3, index)
+    assert len(boxes) == len(views) == 5
+    for box, same in zip(boxes[:2], two.boxes(7, 3, index, side, side), strict=True):
+        assert np.array_equal(box, same)
+    for view, alike in zip(views[:2], two.distort(crops[:2], 7, 3, index), strict=True):
+        assert torch.equal(view, alike)  # bit for bit
+
+
+def test_each_small_view_is_drawn_by_the_same_table_and_its_own_numbers() -> None:
+    index, side = np.arange(64), np.full(64, 300)
+    boxes = MULTI.boxes(1, 2, index, side, side)
+    crops = random_crops(64, 20)
+    views = MULTI.distort([random_crops(64, 32)] * 2 + [crops] * 3, 1, 2, index)
+    for number in (2, 3, 4):
+        u = uniforms(1, 2, index, number, len(Draw))
+        assert np.array_equal(boxes[number], draw_boxes(MULTI.small, u, side, side))
+        assert torch.equal(views[number], MULTI.normalize(distort_crops(MULTI.small, u, crops)))
+        assert all((boxes[number] != boxes[other]).any() for other in range(number))
+
+
+def test_crops_of_too_few_views_are_refused() -> None:
+    with pytest.raises(ValueError, match="zip"):
+        MULTI.distort([random_crops(2, 32)] * 2, 0, 0, np.arange(2))
+
+
 def test_normalize_comes_last_and_takes_each_channel_on_its_own() -> None:
     two = TwoViews(size=32, first=PLAIN, second=PLAIN)
     crops = random_crops(2, 32).double()
@@ -365,6 +517,7 @@ def changed(view: View, crops: Tensor) -> int:
         (replace(PLAIN, grayscale=0.2), 0.2),
         (replace(PLAIN, blur=0.1, blur_sigma=(1.0, 2.0)), 0.1),
         (replace(PLAIN, solarize=0.2), 0.2),
+        (replace(PLAIN, blur=1, blur_sigma=(1.0, 2.0)), 1),
         (replace(PLAIN, flip=1), 1),
         (PLAIN, 0),
     ],
@@ -456,15 +609,38 @@ def test_every_box_lies_inside_its_image(height: int, width: int, seed: int) -> 
         assert (left + box_width).max() <= width
 
 
-def test_the_share_of_the_area_is_uniform() -> None:
-    # Up to a half, where no side can be clamped: sqrt(1/2 * 4/3) < 1. Rounding to pixels is 0.1 %.
-    _, _, height, width = many_boxes(View(area=(0.08, 0.5)), 2000, 2000)
-    assert_uniform(height * width / 2000**2, 0.08, 0.5, bins=20)
+# Shapes of an image and areas up to which no side can be clamped: area / its limit * 4/3 <= 1.
+ROOMY = [((2000, 2000), 0.75), ((1500, 2500), 0.45), ((2500, 1500), 0.45)]
 
 
-def test_the_aspect_ratio_is_uniform_in_its_logarithm() -> None:
-    _, _, height, width = many_boxes(View(area=(0.08, 0.5)), 2000, 2000)
+@pytest.mark.parametrize(("shape", "most"), ROOMY)
+def test_the_share_of_the_area_is_uniform(shape: tuple[int, int], most: float) -> None:
+    _, _, height, width = many_boxes(View(area=(0.08, most)), *shape)
+    assert_uniform(height * width / math.prod(shape), 0.08, most, bins=20)  # rounding to pixels is 0.1 %
+
+
+@pytest.mark.parametrize(("shape", "most"), ROOMY)
+def test_the_aspect_ratio_is_uniform_in_its_logarithm(shape: tuple[int, int], most: float) -> None:
+    _, _, height, width = many_boxes(View(area=(0.08, most)), *shape)
     assert_uniform(np.log(width / height), math.log(3 / 4), math.log(4 / 3), bins=20)
+
+
+def test_the_papers_own_area_is_uniform_as_far_as_boxes_fit() -> None:
+    # What is drawn below 3/4 of a square fits whatever its aspect ratio; what is clamped keeps at least that.
+    _, _, height, width = many_boxes(T, 2000, 2000)
+    area = height * width / 2000**2
+    fits = area < 0.75
+    assert_is_share(int(fits.sum()), (0.75 - 0.08) / (1 - 0.08))
+    assert_uniform(area[fits], 0.08, 0.75, bins=20)
+    assert_uniform(np.log(width / height)[fits], math.log(3 / 4), math.log(4 / 3), bins=20)
+
+
+@pytest.mark.parametrize(("shape", "most"), ROOMY)
+def test_the_place_is_uniform_wherever_the_box_fits(shape: tuple[int, int], most: float) -> None:
+    top, left, height, width = many_boxes(View(area=(0.08, most)), *shape)
+    # Some hundred places and more are possible along each side, of which the middle of one stands for it.
+    assert_uniform((top + 0.5) / (shape[0] - height + 1), 0, 1, bins=20)
+    assert_uniform((left + 0.5) / (shape[1] - width + 1), 0, 1, bins=20)
 
 
 def test_area_and_aspect_ratio_and_place_are_independent() -> None:
@@ -524,16 +700,53 @@ def test_boxes_and_distortions_share_no_draw() -> None:
 # ---------------------------------------------------------------- the tables
 
 
+def test_the_first_table_is_the_published_one() -> None:
+    assert asdict(T) == {
+        "area": (0.08, 1.0),
+        "aspect": (3 / 4, 4 / 3),
+        "flip": 0.5,
+        "jitter": 0.8,
+        "brightness": 0.4,
+        "contrast": 0.4,
+        "saturation": 0.2,
+        "hue": 0.1,
+        "grayscale": 0.2,
+        "blur": 1.0,
+        "blur_sigma": (0.1, 2.0),
+        "solarize": 0.0,
+    }
+
+
 def test_the_two_tables_differ_in_blur_and_solarize_alone() -> None:
     assert (T.blur, T.solarize) == (1.0, 0.0)
     assert (T_PRIME.blur, T_PRIME.solarize) == (0.1, 0.2)
     assert replace(T_PRIME, blur=T.blur, solarize=T.solarize) == T
 
 
-def test_views_survive_json() -> None:
-    two = TwoViews(size=32, first=View(area=(0.2, 0.9)), mean=(0.1, 0.2, 0.3))
-    adapter = TypeAdapter(TwoViews)
-    assert adapter.validate_json(adapter.dump_json(two)) == two
+SLOT: TypeAdapter[TwoViews | MultiCrop] = TypeAdapter(
+    Annotated[TwoViews | MultiCrop, Field(discriminator="kind")]
+)
+
+
+@pytest.mark.parametrize(
+    "spec",
+    [
+        TwoViews(size=32, first=View(area=(0.2, 0.9)), mean=(0.1, 0.2, 0.3)),
+        MultiCrop(size=64, small=View(blur=0.3), small_size=17, num_small=7, std=(0.1, 0.2, 0.3)),
+    ],
+    ids=["two", "multicrop"],
+)
+def test_views_survive_json(spec: TwoViews | MultiCrop) -> None:
+    again = SLOT.validate_json(SLOT.dump_json(spec), strict=True, extra="forbid")
+    assert again == spec
+    assert type(again) is type(spec)
+
+
+def test_json_of_another_kind_is_refused() -> None:
+    with pytest.raises(ValidationError, match="small_size"):
+        SLOT.validate_json('{"kind": "two", "small_size": 96}', extra="forbid")
+    with pytest.raises(ValidationError, match="kind"):
+        SLOT.validate_json('{"kind": "three"}')
 
 
 @pytest.mark.parametrize(
@@ -568,6 +781,12 @@ def test_a_size_or_a_std_of_zero_is_refused() -> None:
         TwoViews(size=0)
     with pytest.raises(ValueError, match="std is"):
         TwoViews(std=(0.2, 0.0, 0.2))
+
+
+@pytest.mark.parametrize("name", ["size", "small_size", "num_small"])
+def test_multi_crop_refuses_a_size_or_a_number_of_zero(name: str) -> None:
+    with pytest.raises(ValueError, match=f"^{name} is 0"):
+        MultiCrop(**{name: 0})  # type: ignore[arg-type]
 
 
 @pytest.mark.gpu
