@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from byol.algorithm import Online, bootstrap_step
+from byol.algorithm import Online, bootstrap_loss, bootstrap_step
 from byol.evaluate.spread import feature_spread
 from byol.model.head import Mlp
 from byol.model.predictor import NoPredictor
@@ -177,3 +177,29 @@ def test_fixed_random_target_stays_as_it_is_at_tau_one() -> None:
     before = [p.clone() for p in target.parameters()]
     run(online, target, 1.0, 3)
     assert all(torch.equal(a, b) for a, b in zip(before, target.parameters(), strict=True))
+
+
+def test_views_after_the_second_go_through_the_online_network_alone_and_predict_both_targets() -> None:
+    online, target = toy(), Ema().build(toy(seed=1)).train()
+    view_1, view_2 = noisy_pairs(1)[0]
+    small = view_1.flip(0)
+    loss, branch = bootstrap_loss(online, target, (view_1, view_2, small))
+    assert dict(target.encoder.named_buffers())["1.num_batches_tracked"].item() == 2
+    assert dict(online.encoder.named_buffers())["1.num_batches_tracked"].item() == 3
+    with torch.no_grad():
+        q_1, q_2, q_3 = (online.predictor(online(view).projection) for view in (view_1, view_2, small))
+        z_1, z_2 = (target(view, branch) for view in (view_1, view_2))
+        four = [regression_loss(q, z) for q, z in ((q_1, z_2), (q_2, z_1), (q_3, z_1), (q_3, z_2))]
+    # Four directions on the scale of two; float64, another order of summation.
+    torch.testing.assert_close(loss.detach(), sum(four[1:], four[0]) / 2, rtol=1e-14, atol=0)
+
+
+def test_a_small_view_has_a_share_in_the_gradient() -> None:
+    gradients = []
+    for views in (2, 3):
+        online = toy()
+        first, second = noisy_pairs(1)[0]
+        pair = (first, second, first.flip(0))[:views]
+        bootstrap_step(online, Ema().build(toy(seed=1)).train(), Sgd().build(online), pair, 0.0, 1.0)
+        gradients.append([p.grad for p in online.parameters()])
+    assert not torch.equal(gradients[0][0], gradients[1][0])  # type: ignore[arg-type]
