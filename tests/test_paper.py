@@ -203,3 +203,13 @@ def test_a_small_view_has_a_share_in_the_gradient() -> None:
         bootstrap_step(online, Ema().build(toy(seed=1)).train(), Sgd().build(online), pair, 0.0, 1.0)
         gradients.append([p.grad for p in online.parameters()])
     assert not torch.equal(gradients[0][0], gradients[1][0])  # type: ignore[arg-type]
+
+
+def test_micro_batches_of_a_batch_that_lost_images_hold_two_or_more() -> None:
+    online = toy()
+    view_1, view_2 = (view[:7] for view in noisy_pairs(1)[0])
+    step = bootstrap_step(
+        online, Ema().build(online).train(), Sgd().build(online), (view_1, view_2), 0.1, 0.9, micro_batches=4
+    )
+    assert step.branch.projection.shape == (7, 8)
+    assert step.loss.isfinite()

@@ -89,7 +89,7 @@ def bootstrap_step(
         predictor_lr: learning rate of the optimiser's groups with part "predictor"; None takes `lr`.
         loss_weight: factor on the loss before its gradient: 1 sums both directions as published, 1/2
             averages them. The loss that is returned is without it.
-        micro_batches: equal parts of the batch whose gradients are averaged; batch norm sees one at a time,
+        micro_batches: parts of the batch, equal if it can be, whose gradients are averaged; batch norm sees one at a time,
             optimiser and target move once (BYOL, appendix on batch size).
         autocast: makes the context in which the networks run (mixed precision); the loss does not.
 
@@ -98,9 +98,10 @@ def bootstrap_step(
 
     Source: BYOL (2006.07733), Algorithm 1; official `byol_experiment.py:227-250, 293-346`.
     """
+    parts = max(1, min(micro_batches, len(views[0]) // 2))  # batch norm needs two images
     optimizer.zero_grad(set_to_none=True)
     losses, branches = [], []
-    for part in zip(*(view.chunk(micro_batches) for view in views), strict=True):
+    for part in zip(*(view.tensor_split(parts) for view in views), strict=True):
         loss, branch = bootstrap_loss(online, target, part, autocast)  # 4 to 7
         share = len(loss) / len(views[0])
         torch.autograd.backward(loss.mean() * (share * loss_weight))  # 9: with respect to theta alone
