@@ -14,7 +14,7 @@ import re
 import struct
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -116,7 +116,7 @@ def convert(params: Tree, state: Tree, origin: str) -> tuple[ResNet, dict[str, T
         if array.shape != shape:
             raise UserError(f"{origin}: {place} {name} has shape {array.shape}; {root} needs {shape}.")
         rows = array.transpose(3, 2, 0, 1) if name == "w" else array.reshape(-1)  # HWIO to OIHW
-        weights[ours] = torch.from_numpy(np.ascontiguousarray(rows, np.float32))
+        weights[ours] = torch.from_numpy(np.array(rows, np.float32, order="C"))
     for (place, name), array in given.items():
         raise UserError(f"{origin} holds {place} {name} of shape {array.shape}; {root} has no place for it.")
     return spec, weights
@@ -144,7 +144,7 @@ def _spec(root: str, given: Mapping[tuple[str, str], NDArray[Any]], origin: str)
 
 
 def _stem(place: str, root: str, params: Tree) -> str:
-    """Return a name, but `initial_conv` for `initial_conv_1`, which Haiku calls a stem that replaced another."""
+    """Return a name, but `initial_conv` for `initial_conv_1`, as Haiku calls a stem that replaced one."""
     plain = f"{root}/~/initial_conv"
     return plain if place == f"{plain}_1" and plain not in params else place
 
@@ -198,16 +198,14 @@ def _tree(modules: Any, file: Path) -> Tree:
         for name, value in _items(arrays, file):
             array = getattr(value, "values", None) if isinstance(value, _Array) else value
             if not isinstance(array, np.ndarray):
-                raise UserError(
-                    f"{file} holds a {type(value).__name__} at {place} {name}; it needs an array."
-                )
+                raise UserError(f"{file} holds no array at {place} {name}; give an official checkpoint.")
             tree[place][name] = array
     return tree
 
 
 def _items(names: Any, file: Path) -> list[tuple[str, Any]]:
     if not isinstance(names, dict) or not all(isinstance(name, str) for name in names):
-        raise UserError(f"{file} holds a {type(names).__name__} of parameters; it needs a mapping of names.")
+        raise UserError(f"{file} holds parameters without names; give an official checkpoint.")
     return list(names.items())
 
 
@@ -216,6 +214,11 @@ def _read(file: Path) -> tuple[Any, str]:
     try:
         with file.open("rb") as stream:
             digest = hashlib.file_digest(stream, "sha256").hexdigest()
+            stream.seek(max(0, stream.tell() - 1))
+            if (
+                stream.read() != pickle.STOP
+            ):  # a part of a file could end within a name, and be refused for it
+                raise EOFError
             stream.seek(0)
             return _Unpickler(stream).load(), digest
     except OSError as error:
@@ -262,7 +265,7 @@ class _Dtype:
 
     def __init__(self, code: str, *copy: bool) -> None:
         if code not in ("b1", "i1", "i2", "i4", "i8", "u1", "u2", "u4", "u8", "f2", "f4", "f8"):
-            raise _RefusedError(f"numpy.dtype {code!r:.40}")
+            raise _RefusedError(f"numpy.dtype of {code if isinstance(code, str) else type(code).__name__}")
         self.numpy: np.dtype[Any] = np.dtype(code)
 
     def __setstate__(self, state: tuple[Any, ...]) -> None:
@@ -354,7 +357,7 @@ def _admitted(module: str, name: str) -> Any:
 class _Unpickler(pickle._Unpickler):
     """Python's own unpickler, in Python: the one in C makes room for as many objects as a file claims."""
 
-    dispatch = dict(pickle._Unpickler.dispatch)
+    dispatch: ClassVar = dict(pickle._Unpickler.dispatch)
     stack: list[Any]
 
     def find_class(self, module: str, name: str) -> Any:

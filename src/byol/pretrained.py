@@ -35,6 +35,9 @@ class Pretrained(nn.Module):
         mean: of the normalisation, per channel, for pixels in [0, 1].
         std: likewise.
         crop_share: of the shorter side of an image that its central square keeps, in (0, 1].
+
+    Raises:
+        UserError: the share is out of its range.
     """
 
     def __init__(
@@ -47,6 +50,8 @@ class Pretrained(nn.Module):
         crop_share: float = 1.0,
     ) -> None:
         super().__init__()
+        if not 0 < crop_share <= 1:
+            raise UserError(f"crop_share is {crop_share}; choose a share in (0, 1].")
         self.encoder = encoder
         self.size, self.crop_share = size, crop_share
         self.mean = torch.tensor(mean).view(3, 1, 1)

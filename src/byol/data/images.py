@@ -224,7 +224,7 @@ def central(
 
 def central_box(height: int, width: int, share: float = 1.0) -> tuple[int, int, int, int]:
     """Return (top, left, height, width) of a central square with a share of the shorter side, in pixels."""
-    side = int(share * min(height, width))
+    side = max(1, int(share * min(height, width)))
     return (height - side) // 2, (width - side) // 2, side, side
 
 
