@@ -89,8 +89,8 @@ def bootstrap_step(
         predictor_lr: learning rate of the optimiser's groups with part "predictor"; None takes `lr`.
         loss_weight: factor on the loss before its gradient: 1 sums both directions as published, 1/2
             averages them. The loss that is returned is without it.
-        micro_batches: parts of the batch, equal if it can be, whose gradients are averaged; batch norm sees one at a time,
-            optimiser and target move once (BYOL, appendix on batch size).
+        micro_batches: parts of the batch, equal where that is possible, whose gradients are averaged; batch
+            norm sees one at a time, optimiser and target move once (BYOL, Table 16).
         autocast: makes the context in which the networks run (mixed precision); the loss does not.
 
     Returns:
