@@ -115,7 +115,7 @@ def save_encoder(
         views: whose mean and std belong to the preprocessing.
         crop_share: of the shorter side of an image that its central square keeps.
     """
-    from safetensors.torch import save_file
+    from safetensors.torch import save
 
     architecture = {"kind": "custom"} if spec is None else asdict(spec)
     preprocessing = {
@@ -127,15 +127,12 @@ def save_encoder(
     }
     weights = {name: tensor.detach().cpu().contiguous() for name, tensor in encoder.state_dict().items()}
     temporary = path.with_name(f".{path.name}.tmp")
-    save_file(
-        weights,
-        temporary,
-        {
-            "format": "pt",
-            "architecture": json.dumps(architecture),
-            "preprocessing": json.dumps(preprocessing),
-        },
-    )
+    metadata = {
+        "format": "pt",
+        "architecture": json.dumps(architecture),
+        "preprocessing": json.dumps(preprocessing),
+    }
+    temporary.write_bytes(save(weights, metadata))  # its own writer hides the file from other users
     temporary.replace(path)
 
 
