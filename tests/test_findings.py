@@ -60,9 +60,9 @@ def test_the_report_names_what_was_found_what_was_published_and_how(tmp_path: Pa
         "versions": {"torch": "2"},
     }
     text = report(table(), outcomes, facts)
-    assert "| a | **91.0 ± 1.0** (72.5) |" in text
-    assert "| b | **diverged** |" in text
-    assert "| a beats b | **holds**: 91.0 ± 1.0 against diverged |" in text
+    assert "| a | **91.0 ± 1.0** (72.5), spread 0.50 |" in text
+    assert "| b | **diverged**, spread 0.50 |" in text
+    assert "| a beats b | 72.5 against ? | **holds**: 91.0 ± 1.0 against diverged |" in text
     assert "random initialisation 40.0, raw pixels 38.0" in text
     draw_outcomes(tmp_path / "t.png", table(), outcomes)
     with Image.open(tmp_path / "t.png") as picture:

@@ -111,17 +111,19 @@ def predictor_and_target() -> Table:
         "epochs, linear top-1",
         _cross(predictors, targets, published),
         (
-            Finding("without a predictor the moving average does not help", ("MLP", "EMA"), ("none", "EMA")),
             Finding(
-                "without a moving average the predictor does not help", ("MLP", "EMA"), ("MLP", "shared")
+                "a moving average alone collapses, a predictor prevents it", ("MLP", "EMA"), ("none", "EMA")
             ),
-            Finding("a fixed random target teaches something", ("MLP", "fixed"), ("MLP", "shared")),
-            Finding("and less than a moving average", ("MLP", "EMA"), ("MLP", "fixed")),
-            Finding("a linear predictor is a little worse", ("MLP", "EMA"), ("linear", "EMA")),
+            Finding(
+                "a predictor alone collapses, a moving average prevents it", ("MLP", "EMA"), ("MLP", "shared")
+            ),
+            Finding("a fixed random target is better than a shared one", ("MLP", "fixed"), ("MLP", "shared")),
+            Finding("a moving average is better than a fixed target", ("MLP", "EMA"), ("MLP", "fixed")),
+            Finding("an MLP predicts better than a matrix", ("MLP", "EMA"), ("linear", "EMA")),
             Finding(
                 "DirectPred is better than a learnt linear one", ("DirectPred", "EMA"), ("linear", "EMA")
             ),
-            Finding("DirectPred is a little worse than the MLP", ("MLP", "EMA"), ("DirectPred", "EMA")),
+            Finding("a learnt MLP is better than DirectPred", ("MLP", "EMA"), ("DirectPred", "EMA")),
         ),
     )
 
@@ -162,7 +164,7 @@ def normalization() -> Table:
         "1000 epochs, the last one 300",
         _cross(rows, columns, published),
         (
-            Finding("GN+WS comes close, a little below BN", ("BN", "LARS"), ("GN+WS", "LARS")),
+            Finding("BN is a little better than GN+WS", ("BN", "LARS"), ("GN+WS", "LARS")),
             Finding("without any norm it collapses", ("GN+WS", "LARS"), ("none", "LARS")),
         ),
     )

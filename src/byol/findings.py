@@ -69,8 +69,16 @@ def report(table: Table, outcomes: dict[Place, Outcome], facts: dict[str, Any]) 
     baselines = [outcome for outcome in outcomes.values() if outcome.values]
 
     def entry(place: Place) -> str:
-        paper = published[place]
-        return f"**{outcomes[place]}**" + ("" if paper is None else f" ({paper:g})")
+        spread = outcomes[place].spread
+        return (
+            f"**{outcomes[place]}**"
+            + ("" if published[place] is None else f" ({published[place]:g})")
+            + (f", spread {spread:.2f}" if math.isfinite(spread) else "")
+        )
+
+    def against(finding: Finding) -> str:
+        figures = published[finding.better], published[finding.worse]
+        return " against ".join("?" if figure is None else f"{figure:g}" for figure in figures)
 
     minutes = sum(one.minutes * len(one.values) for one in baselines)
     corner = " \\ ".join(axis for axis in table.axes if axis)
@@ -78,7 +86,8 @@ def report(table: Table, outcomes: dict[Place, Outcome], facts: dict[str, Any]) 
         f"# {table.title}",
         "",
         f"kNN top-1 in %, mean ± standard deviation of {facts['seeds']} seeds, {facts['budget_epochs']} "
-        f"epochs of `{facts['recipe']}` on {facts['data']}; in brackets what was published: {table.source}.",
+        f"epochs of `{facts['recipe']}` on {facts['data']}; in brackets what was published: {table.source}. "
+        "Spread: of the projections' directions at the end, 1 spread evenly, 0 collapsed.",
         "",
         f"| {corner} | " + " | ".join(table.columns) + " |",
         "|---" * (len(table.columns) + 1) + "|",
@@ -94,10 +103,12 @@ def report(table: Table, outcomes: dict[Place, Outcome], facts: dict[str, Any]) 
             f"raw pixels {_range(one.pixels for one in baselines)}.",
             "",
         ]
-    lines += ["| finding of the papers | here |", "|---|---|"]
+    lines += ["| finding of the papers | published | here |", "|---|---|---|"]
     for finding in table.findings:
         sides = f"{outcomes[finding.better]} against {outcomes[finding.worse]}"
-        lines.append(f"| {finding.sentence} | **{verdict(finding, outcomes)}**: {sides} |")
+        lines.append(
+            f"| {finding.sentence} | {against(finding)} | **{verdict(finding, outcomes)}**: {sides} |"
+        )
     lines += [
         "",
         "Told is what differs by more than twice the standard error of the difference of the means.",
