@@ -86,7 +86,6 @@ def ablate(
     folder = Path(out)
     runs = planned(table, base, folder, seeds=seeds, budget=budget)
     distinct = list({run.path: run for cell in runs.values() for run in cell}.values())
-    started = time.monotonic()
     carry_out(distinct, jobs or _jobs())
     outcomes = {place: outcome(cell) for place, cell in runs.items()}
     facts = provenance(
@@ -95,7 +94,6 @@ def ablate(
         data=Path(base.data).name,
         seeds=seeds,
         budget_epochs=budget,
-        minutes_of_this_command=(time.monotonic() - started) / 60,
     )
     write_json(folder / f"{table.name}.json", {"provenance": facts, "cells": as_json(table, outcomes)})
     draw_outcomes(folder / f"{table.name}.png", table, outcomes)
