@@ -82,6 +82,18 @@ def test_a_run_that_fails_for_another_reason_stops_the_laboratory_with_its_sente
         ablate(replace(TABLE, cells=TABLE.cells[:1]), base, tmp_path / "lab", seeds=1, budget=1, jobs=1)
 
 
+def test_images_without_labels_are_refused_before_anything_is_run(
+    tiny: Callable[[Path | str], Recipe], thumbnails: Path, tmp_path: Path
+) -> None:
+    flat = tmp_path / "flat"
+    flat.mkdir()
+    for picture in thumbnails.rglob("*.png"):
+        picture.rename(flat / picture.name)
+    with pytest.raises(UserError, match="has no labels"):
+        ablate(TABLE, tiny(flat), tmp_path / "lab", seeds=1, budget=1)
+    assert not (tmp_path / "lab").exists()
+
+
 @pytest.mark.parametrize("wrong", [{"seeds": 0}, {"budget": 0}, {"jobs": 0}])
 def test_numbers_below_one_are_refused(
     wrong: dict[str, int], tiny: Callable[[Path | str], Recipe], tmp_path: Path

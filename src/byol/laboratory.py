@@ -14,12 +14,14 @@ import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from byol.ablation import Place, Table
+from byol.data.images import open_data
 from byol.findings import Outcome, as_json, draw_outcomes, report
 from byol.recipe import Recipe
 from byol.run import checkpoint
@@ -83,6 +85,8 @@ def ablate(
     """
     if seeds < 1 or budget < 1 or (jobs is not None and jobs < 1):
         raise UserError(f"seeds is {seeds}, budget {budget} and jobs {jobs}; each must be 1 or more.")
+    if any(images.labels is None for images in open_data(base.data).values()):
+        raise UserError(f"{base.data} has no labels to judge by; put the images of each class into a folder.")
     folder = Path(out)
     runs = planned(table, base, folder, seeds=seeds, budget=budget)
     distinct = list({run.path: run for cell in runs.values() for run in cell}.values())
@@ -122,17 +126,13 @@ def carry_out(runs: list[Run], jobs: int) -> None:
     waiting = [run for run in runs if not run.is_over]
     going: dict[Path, subprocess.Popen[bytes]] = {}
     begun, total = time.monotonic(), len(waiting)
-    with Progress() as progress, StopRequest() as stop:
+    with Progress() as progress, StopRequest() as stop, _ended(going):
         progress.say(f"{len(runs)} runs, {len(runs) - total} of them over already, {jobs} at a time")
         while waiting or going:
             while waiting and len(going) < jobs and not stop.received:
                 run = waiting.pop(0)
                 going[run.path] = _start(run, threads=max(1, usable_cores() // jobs))
             if stop.received:
-                for process in going.values():
-                    process.terminate()
-                for process in going.values():
-                    process.wait()
                 raise Interrupted("stopped; the same command goes on where it was.", stop.received)
             for path, process in list(going.items()):
                 if process.poll() is not None:
@@ -165,7 +165,6 @@ def outcome(runs: Iterable[Run]) -> Outcome:
 
 
 def _run(recipe: Recipe, folder: Path) -> Run:
-    # The name says which table's cell a recipe was first made for, or nothing: it is no part of what is run.
     fingerprint = hashlib.sha256(json.dumps(recipe.to_json(), sort_keys=True).encode()).hexdigest()[:12]
     return Run(recipe, folder / "runs" / fingerprint)
 
@@ -186,6 +185,18 @@ def _start(run: Run, threads: int) -> "subprocess.Popen[bytes]":
             start_new_session=True,  # Ctrl-C is for the laboratory, which passes it on once
             preexec_fn=_end_with_parent,
         )
+
+
+@contextmanager
+def _ended(going: dict[Path, "subprocess.Popen[bytes]"]) -> Iterator[None]:
+    """Ask the runs that are still going on to save themselves, however one leaves, and wait for them."""
+    try:
+        yield
+    finally:
+        for process in going.values():
+            process.terminate()
+        for process in going.values():
+            process.wait()
 
 
 def _take_result(path: Path, code: int) -> None:
