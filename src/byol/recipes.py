@@ -286,7 +286,11 @@ def cifar10_gn_ws() -> Recipe:
 
 
 def cifar10_small_simsiam() -> Recipe:
-    """SimSiam's slots in the small CIFAR-10 recipe: shared target, its projector and its predictor."""
+    """SimSiam's slots in the small CIFAR-10 recipe: shared target, its projector and its predictor.
+
+    8 epochs, five and a half minutes of one core: kNN 57.1 +- 0.7 % (3 seeds), BYOL in 6 epochs and five
+    minutes 54.9 +- 0.3, 2026-11-24.
+    """
     return replace(
         cifar10_small(),
         name="cifar10-small-simsiam",
@@ -298,12 +302,19 @@ def cifar10_small_simsiam() -> Recipe:
 
 
 def cifar10_small_directpred() -> Recipe:
-    """DirectPred's slot in the small CIFAR-10 recipe."""
+    """DirectPred's slot in the small CIFAR-10 recipe.
+
+    6 epochs, five minutes of one core: kNN 57.5 +- 0.05 % (3 seeds), BYOL 54.9 +- 0.3, 2026-11-24.
+    """
     return replace(cifar10_small(), name="cifar10-small-directpred", predictor=DirectPred())
 
 
 def cifar10_small_gn_ws() -> Recipe:
-    """The small CIFAR-10 recipe without batch statistics."""
+    """The small CIFAR-10 recipe without batch statistics.
+
+    3 epochs, five minutes of one core: kNN 47.6 +- 0.8 % (3 seeds), below its random initialisation's 48.6:
+    half as fast as batch norm on a CPU, and not tuned. 2026-11-24.
+    """
     norm = GroupNorm()
     return replace(
         cifar10_small(),
