@@ -252,7 +252,7 @@ def test_every_array_of_resnet_200_2x_finds_its_place() -> None:
         assert tensor.flatten()[0] == tensor.flatten()[-1] == numbers[name], name
 
 
-@pytest.mark.slow  # 250 million parameters
+# 250 million parameters: a quarter of a minute and 3 GB.
 def test_resnet_200_2x_computes_what_the_official_one_does() -> None:
     params, state = random_trees(200, 2)
     spec, weights = convert(params, state, "a test")
