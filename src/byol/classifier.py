@@ -25,7 +25,7 @@ class OnlineClassifier(nn.Module):
 
     The official code adds the cross-entropy to the loss and lets one optimiser move both. No gradient passes
     between them and every update is per parameter, so to move them apart gives the same weights
-    (tests/test_classifier.py).
+    (tests/test_reference.py).
 
     Args:
         dim: D of the representations.
