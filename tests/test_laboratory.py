@@ -5,17 +5,22 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+import byol.pretrain
 from byol.ablation import Cell, Table, put
+from byol.data.loader import Batch, batches
 from byol.laboratory import ablate, planned
 from byol.model.target import Shared
+from byol.pretrain import pretrain
 from byol.recipe import Recipe
-from byol.run.errors import UserError
+from byol.run.errors import Interrupted, UserError
+from byol.run.folder import RunFolder
 
 TABLE = Table(
     "small",
@@ -58,7 +63,7 @@ def test_a_table_is_run_written_and_not_run_again(
     assert summaries == {file: file.stat().st_mtime_ns for file in out.glob("runs/*/summary.json")}
 
 
-def test_a_stopped_laboratory_goes_on_with_the_same_command(
+def test_a_stopped_laboratory_ends_its_runs_and_says_how_to_go_on(
     tiny: Callable[[Path | str], Recipe], thumbnails: Path, tmp_path: Path
 ) -> None:
     out = tmp_path / "lab"
@@ -72,6 +77,29 @@ def test_a_stopped_laboratory_goes_on_with_the_same_command(
     _, said = process.communicate(timeout=120)
     assert process.returncode == 128 + signal.SIGTERM
     assert "the same command goes on" in said
+
+
+def test_a_run_that_was_stopped_half_way_is_continued_and_not_begun_again(
+    tiny: Callable[[Path | str], Recipe], thumbnails: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    base, table = tiny(thumbnails), replace(TABLE, cells=TABLE.cells[:1])
+    ((run,),) = planned(table, base, tmp_path / "lab", seeds=1, budget=2).values()
+
+    def stream(*args: Any, **kwargs: Any) -> Iterator[Batch]:
+        for batch in batches(*args, **kwargs):
+            if batch.step == 3:
+                os.kill(os.getpid(), signal.SIGTERM)
+            yield batch
+
+    monkeypatch.setattr(byol.pretrain, "batches", stream)
+    with pytest.raises(Interrupted):
+        pretrain(run.recipe, run.path)
+    begun = RunFolder(run.path).provenance.stat().st_mtime_ns
+    ablate(table, base, tmp_path / "lab", seeds=1, budget=2, jobs=1)
+    assert run.summary is not None
+    assert run.summary["steps"] == 6
+    assert RunFolder(run.path).provenance.stat().st_mtime_ns == begun  # written when a run is begun
+    assert "steps 4 to 6" in run.path.with_suffix(".log").read_text()
 
 
 def test_a_run_that_fails_for_another_reason_stops_the_laboratory_with_its_sentence(
