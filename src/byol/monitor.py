@@ -87,7 +87,9 @@ class Judge:
         self._recipe, self._device = recipe, device
         judged = [self._bank] if self._queries is None else [self._bank, self._queries]
         self.judged = "training images, which it has seen" if self._queries is None else "held-out images"
-        self.has_labels = all(images.labels is not None for images in judged) and len(self._bank.classes) > 1
+        self.has_labels = len(self._bank.classes) > 1 and all(
+            images.labels is not None and images.labels.ndim == 1 for images in judged
+        )
 
     def accuracy(self, encode: Encode, *, quick: bool) -> float:
         """Return kNN top-1 in percent; quick looks at a part of the images."""

@@ -25,7 +25,7 @@ SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".gif", ".webp", ".tif", ".tiff", "
 SPLITS = {"train": "train", "val": "val", "valid": "val", "validation": "val", "test": "test"}
 
 _ORDER = ("train", "val", "test")
-_FORMAT = 1  # raise it whenever the layout of the cache file changes
+_FORMAT = 2  # raise it whenever the layout of the cache file changes
 _CLOCK_NS = 2_000_000_000  # tick of the coarsest file system clock (FAT)
 _UNKNOWN = -1  # a stamp that no file has
 
@@ -38,8 +38,9 @@ class Index:
 
     Args:
         root: the folder that names are relative to.
-        labels: (N,) int64, numbers of `classes`; None for images without classes.
-        classes: names of the classes, sorted, the same for every labelled split; empty without labels.
+        labels: (N,) int64, numbers of `classes`; (N, C) int64 of 0 and 1 where a list gives an image any number
+            of labels; None for images without classes.
+        classes: names of the C classes, sorted, the same for every labelled split; empty without labels.
         fingerprint: hex digest of the root, the names and the labels.
     """
 
@@ -111,7 +112,8 @@ def index_list(file: Path, cache: Path) -> dict[str, Index]:
 
     Args:
         file: a text file with one path per line, or a `.csv` whose header names the column `path` and perhaps
-            `label` (name of the class) and `split` (train, val or test). Paths are relative to its folder.
+            `split` (train, val or test) and either `label` (name of the class) or `labels` (names of any number
+            of classes with | between them, or nothing). Paths are relative to its folder.
         cache: folder for the cache file, valid until the time stamp of the list changes.
 
     Returns:
@@ -127,7 +129,9 @@ def index_list(file: Path, cache: Path) -> dict[str, Index]:
     if (kept := _load(cache_file)) is not None:
         return kept
     stamps = {str(file): _stamp(file.stat())}
-    rows = sorted(_read_csv(file) if file.suffix.lower() == ".csv" else _read_text(file))
+    is_csv = file.suffix.lower() == ".csv"
+    has_several = is_csv and "labels" in _header(file)
+    rows = sorted(_read_csv(file) if is_csv else _read_text(file))
     if not rows:
         raise UserError(f"The list {file} is empty: write one image path per line.")
     missing = [row.name for row in rows if not Path(file.parent, row.name).is_file()]
@@ -139,12 +143,12 @@ def index_list(file: Path, cache: Path) -> dict[str, Index]:
     found = {}
     for split in sorted({row.split for row in rows}, key=_ORDER.index):
         names, labels = zip(*((row.name, row.label) for row in rows if row.split == split), strict=True)
-        if any(labels) and not all(labels):
+        if any(labels) and not all(labels) and not has_several:
             raise UserError(
                 f"{labels.count('')} of the {len(labels)} rows of split '{split}' in {file} have no label:"
                 " give one to all of them or to none."
             )
-        found[split] = _Found(names, labels if all(labels) else None)
+        found[split] = _Found(names, labels if has_several or all(labels) else None, has_several)
     return _write(cache_file, file.parent, stamps, found)
 
 
@@ -176,10 +180,11 @@ def map_array(stream: IO[bytes]) -> NDArray[Any]:
 
 
 class _Found(NamedTuple):
-    """The images of one split, sorted, and the class of each."""
+    """The images of one split, sorted, and the class of each, or classes with | between them."""
 
     names: Sequence[str]
     labels: Sequence[str] | None
+    has_several: bool = False
 
 
 class _Row(NamedTuple):
@@ -276,7 +281,17 @@ def _read_csv(file: Path) -> Iterator[_Row]:
                     f"Line {reader.line_num} of {file} has path '{row['path']}' and split '{split}':"
                     " it needs a path, and a split out of train, val and test."
                 )
-            yield _Row(row["path"], row.get("label", ""), SPLITS[split.lower()])
+            yield _Row(row["path"], row.get("labels", row.get("label", "")), SPLITS[split.lower()])
+
+
+def _header(file: Path) -> Sequence[str]:
+    with file.open(encoding="utf-8-sig", errors="surrogateescape", newline="") as lines:
+        return csv.DictReader(lines, skipinitialspace=True).fieldnames or ()
+
+
+def _several(label: str) -> list[str]:
+    """Return the names that stand between the bars."""
+    return [name.strip() for name in label.split("|") if name.strip()]
 
 
 def _stamp(status: os.stat_result) -> int:
@@ -290,16 +305,28 @@ def _cache_file(cache: Path, kind: str, source: Path) -> Path:
 
 
 def _write(file: Path, root: Path, stamps: dict[str, int], found: dict[str, _Found]) -> dict[str, Index]:
-    classes = sorted({label for _, labels in found.values() for label in labels or ()})
+    classes = sorted(
+        {
+            name
+            for split in found.values()
+            for label in split.labels or ()
+            for name in (_several(label) if split.has_several else [label])
+        }
+    )
     number = {label: i for i, label in enumerate(classes)}
     header: dict[str, Any] = {"root": str(root), "stamps": stamps, "classes": classes, "splits": {}}
     arrays: list[NDArray[Any]] = []
-    for split, (names, labels) in found.items():
+    for split, (names, labels, has_several) in found.items():
         encoded = [os.fsencode(name) for name in names]
         offsets = np.zeros(len(names) + 1, np.int64)
         np.cumsum([len(name) for name in encoded], out=offsets[1:])
         parts: list[NDArray[Any]] = [offsets, np.frombuffer(b"".join(encoded), np.uint8)]
-        if labels is not None:
+        if labels is not None and has_several:
+            among = np.zeros((len(labels), len(classes)), np.int64)
+            for row, label in zip(among, labels, strict=True):
+                row[[number[name] for name in _several(label)]] = 1
+            parts.append(among)
+        elif labels is not None:
             parts.append(np.array([number[label] for label in labels], np.int64))
         digest = hashlib.sha256(json.dumps([str(root), classes]).encode())
         for part in parts:

@@ -5,6 +5,7 @@ know their labels, classes and names. A set has N images, a batch B; images are 
 """
 
 import hashlib
+import json
 import os
 from collections.abc import Callable, Collection
 from concurrent.futures import ThreadPoolExecutor
@@ -38,8 +39,9 @@ class Packed:
 
     Args:
         images: (N, 3, H, W) uint8, on any device.
-        labels: (N,) int64, numbers of `classes`; None for images without classes.
-        classes: names of the classes.
+        labels: (N,) int64, numbers of `classes`; (N, C) of 0 and 1 where an image has any number of labels;
+            None for images without classes.
+        classes: names of the C classes.
         bad: names of files that could not be decoded and are not among the images.
         name: gives image i its name.
     """
@@ -71,7 +73,7 @@ class Files:
 
     @property
     def labels(self) -> NDArray[np.int64] | None:
-        """(N,) int64, numbers of `classes`; None for images without classes."""
+        """(N,) or (N, C) int64 as in `Index`; None for images without classes."""
         return self.index.labels
 
     @property
@@ -110,7 +112,7 @@ def open_data(data: str, cache: Path | None = None) -> dict[str, Packed | Files]
 
         return {**open_builtin()}
     if cache is None:
-        cache = Path(os.environ.get("BYOL_CACHE", "~/.cache/byol")).expanduser()
+        cache = cache_folder()
     path = Path(data).expanduser()
     if path.is_file() and archive.is_archive(path):
         path = archive.unpack(path, cache / "archives")
@@ -128,6 +130,27 @@ def open_data(data: str, cache: Path | None = None) -> dict[str, Packed | Files]
         packed = pack(index, cache / "packed")
         images[split] = Files(index) if packed is None else packed
     return images
+
+
+def cache_folder() -> Path:
+    """Return the folder for what is computed once: $BYOL_CACHE, or else ~/.cache/byol."""
+    return Path(os.environ.get("BYOL_CACHE", "~/.cache/byol")).expanduser()
+
+
+def fingerprint(images: Packed | Files) -> str:
+    """Return a digest of a set's images and labels, the same wherever the set lies.
+
+    Of a packed set it reads the pixels; of files the names, sizes and time stamps.
+    """
+    if isinstance(images, Packed):
+        digest = hashlib.sha256(np.ascontiguousarray(images.images.cpu().numpy()).data)
+    else:
+        digest = hashlib.sha256("\0".join(images.name(i) for i in range(len(images))).encode())
+        digest.update(_stamps(images.index).data)
+    digest.update(json.dumps(images.classes).encode())
+    if images.labels is not None:
+        digest.update(np.ascontiguousarray(images.labels).data)
+    return digest.hexdigest()[:32]
 
 
 def pack(index: Index, cache: Path, side_limit: int = 128, bytes_limit: int = 2 << 30) -> Packed | None:
@@ -278,11 +301,16 @@ def _decode_all(index: Index, images: NDArray[np.uint8], is_good: NDArray[np.boo
 
 def _fingerprint(index: Index) -> str:
     """Return a digest of the names, sizes and time stamps of all files."""
+    digest = hashlib.sha256(f"{_FORMAT} {index.fingerprint}".encode())
+    digest.update(_stamps(index).data)
+    return digest.hexdigest()[:32]
+
+
+def _stamps(index: Index) -> NDArray[np.int64]:
+    """Return size and time stamp of each file (N, 2); -1 where it cannot be had."""
     stamps = np.full((len(index), 2), -1, np.int64)
     for i in range(len(index)):
         with suppress(OSError):
             status = os.stat(index.path(i))  # noqa: PTH116 - a Path takes twice as long
             stamps[i] = status.st_size, status.st_mtime_ns
-    digest = hashlib.sha256(f"{_FORMAT} {index.fingerprint}".encode())
-    digest.update(stamps.data)
-    return digest.hexdigest()[:32]
+    return stamps

@@ -18,7 +18,7 @@ from torch.utils.data import DataLoader, Dataset
 from byol.data.decode import UndecodableImage
 from byol.data.images import Files, Packed, refuse_many_bad
 from byol.data.resample import crop_resize, crop_resize_one
-from byol.data.views import MultiCrop, TwoViews
+from byol.data.views import MultiCrop, OneView, TwoViews
 from byol.run.errors import UserError
 
 # Images decoded before their boxes are drawn. Drawing for one at a time takes a third as long as decoding,
@@ -59,7 +59,7 @@ def permutation(seed: int, epoch: int, length: int) -> NDArray[np.int64]:
 
 def batches(
     images: Packed | Files,
-    views: TwoViews | MultiCrop,
+    views: TwoViews | MultiCrop | OneView,
     *,
     batch_size: int,
     seed: int,
@@ -69,6 +69,7 @@ def batches(
     device: torch.device,
     rank: int = 0,
     world_size: int = 1,
+    among: NDArray[np.int64] | None = None,
 ) -> Generator[Batch, None, None]:
     """Yield the batches of steps first_step, ..., total_steps - 1.
 
@@ -86,40 +87,48 @@ def batches(
         device: where the crops go.
         rank: number of this process.
         world_size: processes that share each batch, in equal and contiguous parts.
+        among: (N,) the images to take, all by default; every length above is then theirs.
 
     Raises:
         UserError: the batch is larger than the set or cannot be shared equally, too many images are bad, or
             they leave fewer than 2 of a batch.
     """
-    if batch_size > len(images):
+    among = np.arange(len(images)) if among is None else among
+    if batch_size > len(among):
         raise UserError(
-            f"batch_size is {batch_size} but there are only {len(images)} images: make it smaller."
+            f"batch_size is {batch_size} but there are only {len(among)} images: make it smaller."
         )
     if batch_size % world_size:
         raise UserError(f"batch_size is {batch_size}: make it a multiple of the {world_size} processes.")
-    steps = _steps(len(images), batch_size, seed, first_step, total_steps, rank, world_size)
+    steps = _steps(among, batch_size, seed, first_step, total_steps, rank, world_size)
     if isinstance(images, Packed):
         return _from_memory(images, views, seed, steps, device)
     return _from_files(images, views, seed, steps, device, workers)
 
 
 def _steps(
-    length: int, batch_size: int, seed: int, first_step: int, total_steps: int, rank: int, world_size: int
+    among: NDArray[np.int64],
+    batch_size: int,
+    seed: int,
+    first_step: int,
+    total_steps: int,
+    rank: int,
+    world_size: int,
 ) -> Iterator[_Share]:
     """Yield each step and the images of this process's share of its batch."""
-    steps_per_epoch, share = length // batch_size, batch_size // world_size
+    steps_per_epoch, share = len(among) // batch_size, batch_size // world_size
     order_epoch = None
     for step in range(first_step, total_steps):
         epoch, position = divmod(step, steps_per_epoch)
         if epoch != order_epoch:
-            order, order_epoch = permutation(seed, epoch, length), epoch
+            order, order_epoch = among[permutation(seed, epoch, len(among))], epoch
         start = position * batch_size + rank * share
         yield step, order[start : start + share]
 
 
 def _from_memory(
     images: Packed,
-    views: TwoViews | MultiCrop,
+    views: TwoViews | MultiCrop | OneView,
     seed: int,
     steps: Iterator[_Share],
     device: torch.device,
@@ -136,7 +145,7 @@ def _from_memory(
 
 def _from_files(
     images: Files,
-    views: TwoViews | MultiCrop,
+    views: TwoViews | MultiCrop | OneView,
     seed: int,
     steps: Iterator[_Share],
     device: torch.device,
@@ -172,7 +181,7 @@ def _labels(images: Packed | Files, index: NDArray[np.int64]) -> NDArray[np.int6
 class _CropReader(Dataset[_Cut]):
     """Decode each image of a step once and cut out its crops, in a worker."""
 
-    def __init__(self, images: Files, views: TwoViews | MultiCrop, seed: int) -> None:
+    def __init__(self, images: Files, views: TwoViews | MultiCrop | OneView, seed: int) -> None:
         self.images, self.views, self.seed = images, views, seed
 
     def __getitem__(self, item: _Share) -> _Cut:

@@ -1,9 +1,9 @@
 """The views of an image: where each is cut out and how it is distorted.
 
 `View` is one column of the paper's table of augmentations; `T` and `T_PRIME` show what differs between the
-two. `TwoViews` and `MultiCrop` say which views there are. The operations further down take a batch in which
-every image has its own parameter. All that is random comes from `draws`, on the host, so a view is a function
-of (seed, step, index) and no GPU is ever waited for.
+two. `OneView`, `TwoViews` and `MultiCrop` say which views there are. The operations further down take a batch
+in which every image has its own parameter. All that is random comes from `draws`, on the host, so a view is a
+function of (seed, step, index) and no GPU is ever waited for.
 
 B images, C channels, S x S pixels in [0, 1]; with 3 channels they are red, green, blue. A box is (top, left,
 height, width) in pixels.
@@ -153,6 +153,31 @@ class _Views:
             raise UserError(f"size is {self.size}; a view needs a side of at least 1 pixel.")
         if not all(channel > 0 for channel in self.std):
             raise UserError(f"std is {self.std}; every channel is divided by it, so choose values > 0.")
+
+
+@dataclass(frozen=True, kw_only=True)
+class OneView(_Views):
+    """A single view of an image, cut out and mirrored at random: what a classifier learns from.
+
+    Args:
+        size: S, side of the view in pixels, >= 1.
+        view: how it is drawn.
+        mean: subtracted from each channel, in units of [0, 1].
+        std: what each channel is then divided by, > 0.
+
+    Raises:
+        UserError: a value is out of its range.
+    """
+
+    size: int
+    view: View = View(jitter=0.0, grayscale=0.0, blur=0.0)
+    mean: tuple[float, float, float] = (0.485, 0.456, 0.406)
+    std: tuple[float, float, float] = (0.229, 0.224, 0.225)
+
+    @property
+    def drawn(self) -> tuple[tuple[View, int], ...]:
+        """The view."""
+        return ((self.view, self.size),)
 
 
 @dataclass(frozen=True, kw_only=True)
