@@ -193,6 +193,8 @@ def test_eval_prints_one_json_object(tmp_path: Path, thumbnails: Path) -> None:
         check=True,
     )
     result = json.loads(done.stdout)
-    assert 0 <= result["top1"] <= 100
-    assert (result["k"], result["bank"], result["judged"]) == (5, 26, 26)
-    assert json.loads((tmp_path / "run" / "results" / "knn.json").read_text()) == result
+    assert [row["encoder"] for row in result["rows"]] == [out, "random initialisation", "raw pixels"]
+    assert 0 <= result["rows"][0]["figures"]["top1"]["value"] <= 100
+    assert (result["settings"]["k"], result["learnt_from"], result["judged"]) == (5, 26, 26)
+    (line,) = (tmp_path / "run" / "results" / "results.jsonl").read_text().splitlines()
+    assert json.loads(line) == result

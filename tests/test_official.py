@@ -23,7 +23,8 @@ from torch.nn import functional as F
 
 from byol.data.images import Packed, central
 from byol.data.views import TwoViews
-from byol.evaluate.protocol import knn
+from byol.evaluate.judge import judge
+from byol.evaluate.protocol import Knn
 from byol.model.encoder import ConvNet, ResNet
 from byol.official import convert, import_official
 from byol.pretrained import load, save_encoder
@@ -605,5 +606,5 @@ def test_knn_sees_the_share_too(tmp_path: Path, thumbnails: Path, monkeypatch: p
         return central(images, indices, size, share)
 
     monkeypatch.setattr("byol.evaluate.features.central", watched)
-    knn(tmp_path / "encoder.safetensors", str(thumbnails), k=2)
+    judge(Knn(k=2), tmp_path / "encoder.safetensors", str(thumbnails))
     assert set(shares) == {0.5}

@@ -9,7 +9,9 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from byol.algorithm import Branch, Online, bootstrap_step
-    from byol.evaluate.protocol import KnnResult, knn
+    from byol.evaluate.judge import compare, judge, measure, transfer
+    from byol.evaluate.protocol import FewLabels, FineTune, Knn, Linear, LinearSgd, Retrain
+    from byol.evaluate.result import Comparison, Measured, Result, Transfer
     from byol.pretrain import pretrain
     from byol.pretrained import Pretrained, load
     from byol.recipe import Recipe, diff, read_recipe
@@ -20,8 +22,20 @@ _HOME = {
     "Branch": "algorithm",
     "Online": "algorithm",
     "bootstrap_step": "algorithm",
-    "KnnResult": "evaluate.protocol",
-    "knn": "evaluate.protocol",
+    "compare": "evaluate.judge",
+    "judge": "evaluate.judge",
+    "measure": "evaluate.judge",
+    "transfer": "evaluate.judge",
+    "FewLabels": "evaluate.protocol",
+    "FineTune": "evaluate.protocol",
+    "Knn": "evaluate.protocol",
+    "Linear": "evaluate.protocol",
+    "LinearSgd": "evaluate.protocol",
+    "Retrain": "evaluate.protocol",
+    "Comparison": "evaluate.result",
+    "Measured": "evaluate.result",
+    "Result": "evaluate.result",
+    "Transfer": "evaluate.result",
     "pretrain": "pretrain",
     "Pretrained": "pretrained",
     "load": "pretrained",
@@ -37,19 +51,31 @@ _HOME = {
 __all__ = [
     "RECIPES",
     "Branch",
+    "Comparison",
+    "FewLabels",
+    "FineTune",
     "Interrupted",
-    "KnnResult",
+    "Knn",
+    "Linear",
+    "LinearSgd",
+    "Measured",
     "Online",
     "Pretrained",
     "Recipe",
+    "Result",
+    "Retrain",
+    "Transfer",
     "UserError",
     "bootstrap_step",
+    "compare",
     "diff",
-    "knn",
+    "judge",
     "load",
+    "measure",
     "named",
     "pretrain",
     "read_recipe",
+    "transfer",
 ]
 
 

@@ -9,7 +9,7 @@ import json
 import sys
 from collections.abc import Callable, Sequence
 from contextlib import redirect_stderr, redirect_stdout
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, field, fields, make_dataclass, replace
 from itertools import dropwhile, takewhile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -24,7 +24,10 @@ Value = TypeVar("Value")
 
 
 def main(words: Sequence[str] | None = None) -> int:
-    """Run one command; return 0 done, 2 something the person can mend, 128 + signal when stopped."""
+    """Run one command; return its exit code.
+
+    0 done, 2 something the person can mend, 128 + signal when stopped; `compare` has more.
+    """
     words = list(sys.argv[1:] if words is None else words)
     try:
         if not words or words[0] in ("-h", "--help"):
@@ -34,7 +37,7 @@ def main(words: Sequence[str] | None = None) -> int:
 
             print(version("byol"))
         else:
-            _choose(words[0], VERBS, "command")(words[1:])
+            return _choose(words[0], VERBS, "command")(words[1:]) or 0
     except UserError as error:
         print(f"byol: {error}", file=sys.stderr)
         return 2
@@ -102,42 +105,236 @@ def pretrain(words: list[str]) -> None:
 
 
 def evaluate(words: list[str]) -> None:
-    """knn RUN --data PATH: measure an encoder on labelled images."""
-    protocols: dict[str, Callable[[list[str]], None]] = {"knn": _knn}
+    """PROTOCOL RUN --data PATH: measure an encoder, beside what it has to beat."""
     if not words or words[0] in ("-h", "--help"):
-        print("usage: byol eval knn RUN --data PATH [--json]")
+        names = "\n".join(f"  {name:<19}{ask.__doc__}" for name, ask in PROTOCOLS.items())
+        print(f"usage: byol eval PROTOCOL RUN --data PATH [--against ENCODER ...] [--json]\n\n{names}")
+        print("\nRUN: a run, an encoder.safetensors, timm:NAME, torchvision:NAME, either with @CHECKPOINT.")
         return
-    _choose(words[0], protocols, "protocol")(words[1:])
+    _choose(words[0], PROTOCOLS, "protocol")(words[1:])
 
 
 def _knn(words: list[str]) -> None:
-    from byol.evaluate.protocol import knn
+    """weighted nearest neighbours, also of one labelled set alone"""
+    from byol.evaluate.protocol import Knn
+
+    _judge("knn", Knn, words)
+
+
+def _linear(words: list[str]) -> None:
+    """logistic regression on frozen features by L-BFGS, 45 strengths"""
+    from byol.evaluate.protocol import Linear
+
+    _judge("linear", Linear, words)
+
+
+def _linear_paper(words: list[str]) -> None:
+    """a classifier on the frozen encoder by SGD on random crops, as published"""
+    from byol.evaluate.protocol import LinearSgd
+
+    _judge("linear-paper", LinearSgd, words)
+
+
+def _finetune(words: list[str]) -> None:
+    """the whole network learns"""
+    from byol.evaluate.protocol import FineTune
+
+    _judge("finetune", FineTune, words)
+
+
+def _fewlabel_linear(words: list[str]) -> None:
+    """a share of the labels, logistic regression on frozen features"""
+    from byol.evaluate.protocol import FewLabels, Linear
+
+    _judge("fewlabel-linear", FewLabels, words, by=Linear(held_out=0.2))
+
+
+def _fewlabel_finetune(words: list[str]) -> None:
+    """a share of the labels, the whole network learns"""
+    from byol.evaluate.protocol import FewLabels, Retrain
+
+    _judge("fewlabel-finetune", FewLabels, words, by=Retrain())
+
+
+def _judge(name: str, kind: type[Any], words: list[str], **slots: Any) -> None:
+    """Parse the fields of a protocol and what every evaluation is asked, and print the result.
+
+    Args:
+        name: of the protocol.
+        kind: its class.
+        words: the command line behind the name.
+        slots: fields that hold a class with fields of its own.
+    """
+    from byol.evaluate.judge import judge
 
     @dataclass(frozen=True, kw_only=True)
-    class Knn:
-        """Weighted nearest neighbours on the representations: byol eval knn RUN --data PATH.
-
-        Args:
-            data: labelled images, with train and test (or val) in folders of their own if there are both.
-            k: neighbours that vote.
-            temperature: of the votes' weights, exp(cosine / temperature).
-            json: print one JSON object instead of a sentence.
+    class Asked:
+        """Args:
+        data: labelled images; train is learnt from, test (or val, without test) judged.
+        test: the judged images, if they lie elsewhere.
+        against: other encoders to judge by the same rule, such as timm:resnet50.
+        seed: of all draws and of the random initialisation.
+        json: print one JSON object instead of a table.
         """
 
         data: str
-        k: int = 20
-        temperature: float = 0.07
+        test: str | None = None
+        against: tuple[str, ...] = ()
+        seed: int = 0
+        json: bool = False
+
+    chosen = [(slot, type(value), field(default=value)) for slot, value in slots.items()]
+    flags = make_dataclass(kind.__name__, chosen, bases=(kind, Asked), frozen=True, kw_only=True)
+    flags.__doc__ = f"{(kind.__doc__ or '').split(chr(10) * 2)[0]}"
+    run, words = _take_name(words)
+    if run is None and not {"-h", "--help"} & set(words):
+        raise UserError(f"say which encoder: byol eval {name} RUN --data PATH.")
+    given: Any = _parse(flags, words, None, f"byol eval {name} RUN")
+    protocol = kind(**{one.name: getattr(given, one.name) for one in fields(kind)})
+    result = judge(protocol, str(run), given.data, test=given.test, against=given.against, seed=given.seed)
+    if given.json:
+        print(json.dumps(result.to_json()))
+    else:
+        _print_table(result.table())
+        print(result.sentence())
+
+
+def _transfer(words: list[str]) -> None:
+    """linear and fine-tune on several sets: --data PATH PATH ..."""
+    from byol.evaluate.judge import transfer
+    from byol.evaluate.protocol import FineTune, Linear
+
+    @dataclass(frozen=True, kw_only=True)
+    class Asked:
+        """Judge an encoder on several labelled sets, each by its own metric.
+
+        Args:
+            data: the sets, each with a train and a test (or val) split.
+            against: other encoders to judge by the same rule.
+            seed: of all draws and of the random initialisation.
+            json: print one JSON object instead of a table.
+            linear: logistic regression on frozen features.
+            finetune: the whole network learns.
+        """
+
+        data: tuple[str, ...] = ()
+        against: tuple[str, ...] = ()
+        seed: int = 0
+        json: bool = False
+        linear: Linear = field(default_factory=Linear)
+        finetune: FineTune = field(default_factory=FineTune)
+
+    run, words = _take_name(words)
+    given = _parse(Asked, words, Asked(), "byol eval transfer RUN")
+    if run is None:
+        raise UserError("say which encoder: byol eval transfer RUN --data PATH PATH.")
+    protocols = given.linear, given.finetune
+    found = transfer(run, given.data, protocols=protocols, against=given.against, seed=given.seed)
+    if given.json:
+        print(json.dumps(found.to_json()))
+    else:
+        _print_table(found.table())
+
+
+def _unlabelled(words: list[str]) -> None:
+    """spread, effective rank, RankMe, alpha-ReQ, alignment and uniformity, without labels"""
+    from byol.evaluate.judge import measure
+
+    @dataclass(frozen=True, kw_only=True)
+    class Asked:
+        """Measure an encoder without labels, so that runs can be ranked.
+
+        Args:
+            data: images; labels are not looked at. Of splits, test (or else val) is measured.
+            against: other encoders to measure on the same images and views.
+            seed: of images, views and the random initialisation.
+            json: print one JSON object instead of a table.
+        """
+
+        data: str
+        against: tuple[str, ...] = ()
+        seed: int = 0
         json: bool = False
 
     run, words = _take_name(words)
     if run is None and not {"-h", "--help"} & set(words):
-        raise UserError("say which encoder: byol eval knn RUN --data PATH.")
-    given = _parse(Knn, words, None, "byol eval knn RUN")
-    result = knn(str(run), given.data, k=given.k, temperature=given.temperature)
+        raise UserError("say which encoder: byol eval unlabelled RUN --data PATH.")
+    given = _parse(Asked, words, None, "byol eval unlabelled RUN")
+    found = measure(str(run), given.data, against=given.against, seed=given.seed)
     if given.json:
-        print(json.dumps(result.to_json()))
+        print(json.dumps(found.to_json()))
     else:
-        print(result.sentence())
+        _print_table(found.table())
+
+
+def compare(words: list[str]) -> int:
+    """RUN_A RUN_B --data PATH: is A better? Exit code 0 yes, 3 undecided, 4 B is."""
+    from typing import Literal
+
+    from byol.evaluate.judge import compare
+    from byol.evaluate.protocol import FineTune, Knn, Linear
+
+    @dataclass(frozen=True, kw_only=True)
+    class Compare:
+        """Is encoder A better than encoder B? byol compare RUN_A RUN_B --data PATH
+
+        Exit code 0: A is better; 3: undecided; 4: B is better. For continuous integration.
+
+        Args:
+            data: labelled images; train is learnt from, test (or val, without test) judged.
+            test: the judged images, if they lie elsewhere.
+            protocol: by which both are judged.
+            seed: of all draws.
+            json: print one JSON object instead of a table.
+        """
+
+        data: str
+        test: str | None = None
+        protocol: Literal["knn", "linear", "finetune"] = "knn"
+        seed: int = 0
+        json: bool = False
+
+    a, words = _take_name(words)
+    b, words = _take_name(words)
+    if b is None and not {"-h", "--help"} & set(words):
+        raise UserError("say which two encoders: byol compare RUN_A RUN_B --data PATH.")
+    given = _parse(Compare, words, None, "byol compare RUN_A RUN_B")
+    protocol = {"knn": Knn, "linear": Linear, "finetune": FineTune}[given.protocol]()
+    found = compare(str(a), str(b), given.data, protocol=protocol, test=given.test, seed=given.seed)
+    if given.json:
+        print(json.dumps(found.to_json()))
+    else:
+        _print_table(found.result.table())
+        print(found.sentence())
+    return found.exit_code
+
+
+def _print_table(lines: list[list[str]]) -> None:
+    """Print lines of words, the first of them the titles."""
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(box=None, pad_edge=False)
+    for title in lines[0]:
+        table.add_column(title, no_wrap=True)
+    for line in lines[1:]:
+        table.add_row(*line)
+    widths = [max(map(len, column)) + 2 for column in zip(*lines, strict=True)]
+    console = Console()
+    console.width = max(console.width, sum(widths))  # a long line is better than half a one
+    console.print(table)
+
+
+PROTOCOLS: dict[str, Callable[[list[str]], None]] = {
+    "knn": _knn,
+    "linear": _linear,
+    "linear-paper": _linear_paper,
+    "fewlabel-linear": _fewlabel_linear,
+    "fewlabel-finetune": _fewlabel_finetune,
+    "finetune": _finetune,
+    "transfer": _transfer,
+    "unlabelled": _unlabelled,
+}
 
 
 def recipes(words: list[str]) -> None:
@@ -248,9 +445,10 @@ def import_(words: list[str]) -> None:
     print(import_official(file, given.out, overwrite=given.overwrite))
 
 
-VERBS: dict[str, Callable[[list[str]], None]] = {
+VERBS: dict[str, Callable[[list[str]], int | None]] = {
     "pretrain": pretrain,
     "eval": evaluate,
+    "compare": compare,
     "recipes": recipes,
     "ablate": ablate,
     "import": import_,

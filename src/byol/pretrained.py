@@ -1,7 +1,9 @@
 """An encoder with its preprocessing: what a run leaves behind, and what everything later starts from."""
 
+import copy
+import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -19,7 +21,9 @@ from byol.data.resample import crop_resize
 from byol.data.views import MultiCrop, TwoViews
 from byol.model.encoder import ConvNet, ResNet, Timm
 from byol.run.errors import UserError
+from byol.zoo import is_named, open_named
 
+_CHECKPOINTS = {".pth", ".pt", ".ckpt", ".bin", ".tar"}
 _Spec = TypeAdapter[ResNet | ConvNet | Timm](ResNet | ConvNet | Timm)
 
 
@@ -35,6 +39,9 @@ class Pretrained(nn.Module):
         mean: of the normalisation, per channel, for pixels in [0, 1].
         std: likewise.
         crop_share: of the shorter side of an image that its central square keeps, in (0, 1].
+        name: what a person calls it.
+        rebuild: makes the network again with weights drawn anew; by default a copy whose layers each
+            `reset_parameters`.
 
     Raises:
         UserError: the share is out of its range.
@@ -48,11 +55,14 @@ class Pretrained(nn.Module):
         mean: tuple[float, float, float],
         std: tuple[float, float, float],
         crop_share: float = 1.0,
+        name: str = "encoder",
+        rebuild: Callable[[], nn.Module] | None = None,
     ) -> None:
         super().__init__()
         if not 0 < crop_share <= 1:
             raise UserError(f"crop_share is {crop_share}; choose a share in (0, 1].")
-        self.encoder = encoder
+        self.encoder, self.name = encoder, name
+        self._rebuild = rebuild
         self.size, self.crop_share = size, crop_share
         self.mean = torch.tensor(mean).view(3, 1, 1)
         self.std = torch.tensor(std).view(3, 1, 1)
@@ -60,6 +70,37 @@ class Pretrained(nn.Module):
     def forward(self, images: Tensor) -> Tensor:
         """Return the representations (B, D) of prepared images."""
         return self.encoder(images)  # type: ignore[no-any-return]
+
+    def fresh(self, seed: int) -> "Pretrained":
+        """Return the same network with the same preprocessing and weights drawn anew, in eval mode.
+
+        Args:
+            seed: of the draw; the global random state is left as it was.
+
+        Raises:
+            UserError: the network is a module of the user's own that cannot be drawn anew.
+        """
+        with torch.random.fork_rng():
+            torch.manual_seed(seed)
+            encoder = _redrawn(self.encoder, self.name) if self._rebuild is None else self._rebuild()
+        return Pretrained(
+            encoder,
+            size=self.size,
+            mean=_triple(self.mean),
+            std=_triple(self.std),
+            crop_share=self.crop_share,
+            name="random initialisation",
+            rebuild=self._rebuild,
+        ).eval()
+
+    def fingerprint(self) -> str:
+        """Return a hex digest of all weights, all buffers and the preprocessing."""
+        preprocessing = [self.size, _triple(self.mean), _triple(self.std), self.crop_share]
+        digest = hashlib.sha256(json.dumps([type(self.encoder).__name__, preprocessing]).encode())
+        for key, value in self.encoder.state_dict().items():
+            digest.update(f"{key} {value.dtype} {tuple(value.shape)}".encode())
+            digest.update(value.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy().data)
+        return digest.hexdigest()[:32]
 
     def prepare(self, images: "Sequence[Image.Image | str | Path | NDArray[np.uint8]] | Tensor") -> Tensor:
         """Return images as the encoder wants them: centre square, bicubic to `size`, normalised.
@@ -137,22 +178,41 @@ def save_encoder(
 
 
 def load(run: str | Path, encoder: nn.Module | None = None) -> Pretrained:
-    """Return the encoder of a run, in eval mode, with its preprocessing.
+    """Return an encoder in eval mode, with its preprocessing.
 
     Args:
-        run: a run folder, or its `encoder.safetensors`.
+        run: a run folder, or its `encoder.safetensors`; or a network of another library by name:
+            `timm:NAME` or `torchvision:NAME`, with `@CHECKPOINT` for weights other than the library's own.
         encoder: the module that the run was given, when it was not built from a recipe; its weights
             are replaced.
 
     Raises:
-        UserError: there is no encoder, it was written by something else, or it needs `encoder`.
+        UserError: there is no encoder, it was written by something else, it needs `encoder`, or `encoder` is
+            another module than the run's.
     """
     from safetensors import SafetensorError, safe_open
 
+    if isinstance(run, str) and is_named(run):
+        opened = open_named(run)
+        return Pretrained(
+            opened.encoder,
+            size=opened.size,
+            mean=opened.mean,
+            std=opened.std,
+            crop_share=opened.crop_share,
+            name=run,
+            rebuild=opened.rebuild,
+        ).eval()
     path = Path(run)
     path = path / "encoder.safetensors" if path.is_dir() else path
     if not path.is_file():
         raise UserError(f"there is no encoder at {path}; give a finished run, or its encoder.safetensors.")
+    if path.suffix in _CHECKPOINTS:
+        raise UserError(
+            f"{path} does not say which network it belongs to; name it: timm:NAME@{path} or "
+            f"torchvision:NAME@{path}."
+        )
+    rebuild = None
     try:
         with safe_open(path, "pt") as file:
             metadata = file.metadata() or {}
@@ -164,17 +224,43 @@ def load(run: str | Path, encoder: nn.Module | None = None) -> Pretrained:
                 raise UserError(
                     f"{path} belongs to a module of your own; give it: load(run, encoder=module)."
                 )
-            encoder = _Spec.validate_json(metadata["architecture"], strict=True).build()
+            rebuild = _Spec.validate_json(metadata["architecture"], strict=True).build
+            encoder = rebuild()
     except (SafetensorError, KeyError, json.JSONDecodeError, ValidationError) as error:
         raise UserError(f"{path} is not an encoder that byol wrote, or it is damaged.") from error
-    encoder.load_state_dict(weights)
+    try:
+        encoder.load_state_dict(weights)
+    except RuntimeError as error:
+        raise UserError(f"the weights in {path} are not those of the module: {error}") from error
     return Pretrained(
         encoder,
         size=preprocessing["size"],
         mean=tuple(preprocessing["mean"]),
         std=tuple(preprocessing["std"]),
         crop_share=preprocessing.get("crop_share", 1.0),
+        name=str(run),
+        rebuild=rebuild,
     ).eval()
+
+
+def _redrawn(module: nn.Module, name: str) -> nn.Module:
+    """Return a copy of a module with the weights that its layers begin with."""
+    again = copy.deepcopy(module)
+    for path, layer in again.named_modules():
+        reset = getattr(layer, "reset_parameters", None)
+        if callable(reset):
+            reset()
+        elif next(layer.parameters(recurse=False), None) is not None:
+            raise UserError(
+                f"{name} cannot be drawn anew to be compared with: its module {path or type(layer).__name__} "
+                "has weights and no reset_parameters; give it one, or Pretrained(rebuild=...)."
+            )
+    return again
+
+
+def _triple(values: Tensor) -> tuple[float, float, float]:
+    red, green, blue = values.flatten().tolist()
+    return red, green, blue
 
 
 def _as_tensor(image: "Image.Image | str | Path | NDArray[np.uint8]") -> Tensor:

@@ -38,8 +38,8 @@ class Index:
 
     Args:
         root: the folder that names are relative to.
-        labels: (N,) int64, numbers of `classes`; (N, C) int64 of 0 and 1 where a list gives an image any number
-            of labels; None for images without classes.
+        labels: (N,) int64, numbers of `classes`; (N, C) int64 of 0 and 1 where a list gives an image any
+            number of labels; None for images without classes.
         classes: names of the C classes, sorted, the same for every labelled split; empty without labels.
         fingerprint: hex digest of the root, the names and the labels.
     """
@@ -112,8 +112,8 @@ def index_list(file: Path, cache: Path) -> dict[str, Index]:
 
     Args:
         file: a text file with one path per line, or a `.csv` whose header names the column `path` and perhaps
-            `split` (train, val or test) and either `label` (name of the class) or `labels` (names of any number
-            of classes with | between them, or nothing). Paths are relative to its folder.
+            `split` (train, val or test) and either `label` (name of the class) or `labels` (names of any
+            number of classes with | between them, or nothing). Paths are relative to its folder.
         cache: folder for the cache file, valid until the time stamp of the list changes.
 
     Returns:

@@ -1,16 +1,28 @@
-"""Features of a whole image set, and the raw pixels that every encoder has to beat."""
+"""Features of a whole image set, kept on disk, and the raw pixels that every encoder has to beat."""
 
-from collections.abc import Callable
+import fcntl
+import hashlib
+import json
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional as F
 
-from byol.data.images import Files, Packed, central
+from byol.data.images import Files, Packed, cache_folder, central, fingerprint
+from byol.pretrained import Pretrained
+from byol.run.device import Device
+from byol.run.errors import UserError
+from byol.run.progress import Progress
 
 Encode = Callable[[Tensor], Tensor]
+
+_FORMAT = 1  # raise it whenever what is computed or how it is laid out changes
+_BATCH = 512
 
 
 @torch.no_grad()
@@ -19,7 +31,7 @@ def features(
     images: Packed | Files,
     indices: NDArray[np.int64],
     size: int,
-    batch_size: int = 512,
+    batch_size: int = _BATCH,
     crop_share: float = 1.0,
 ) -> tuple[Tensor, NDArray[np.int64]]:
     """Return what an encoder makes of some images of a set.
@@ -43,6 +55,98 @@ def features(
             rows.append(encode(crops).float().cpu())
             kept.append(readable)
     return torch.cat(rows), np.concatenate(kept)
+
+
+def encode_with(encoder: Pretrained, device: Device) -> Encode:
+    """Return an encoder as a function of images (B, 3, S, S) in [0, 1]: in eval mode, in float32."""
+    encoder.to(device.device).eval()
+    return lambda images: encoder(encoder.normalize(images).to(device.device))
+
+
+def kept_features(
+    encoder: Pretrained, images: Packed | Files, device: Device, progress: Progress, *, flip: bool = False
+) -> Tensor:
+    """Return an encoder's features of a whole set (N, D), computed once and then mapped from disk.
+
+    They lie in the cache folder under a fingerprint of the weights, the images and the preprocessing. When
+    the computation is stopped, the next one goes on where it was.
+
+    Args:
+        encoder: is left as it is, in eval mode.
+        images: the set.
+        device: where the encoder runs.
+        progress: is told how far it is.
+        flip: mirror the images first.
+
+    Returns:
+        float32 (N, D) on the CPU; the rows of files that cannot be decoded are nan.
+
+    Raises:
+        UserError: a feature of an image that can be decoded is not finite, or none can be decoded.
+    """
+    key = [_FORMAT, encoder.fingerprint(), fingerprint(images), flip, encoder.size, encoder.crop_share]
+    name = hashlib.sha256(json.dumps(key).encode()).hexdigest()[:32]
+    path = cache_folder() / "features" / f"{name}.npy"
+    if not path.exists():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with _alone(path.with_suffix(".lock")):
+            if not path.exists():
+                _compute(encoder, images, device, progress, flip, path)
+    return torch.from_numpy(np.load(path, mmap_mode="c"))
+
+
+@torch.no_grad()
+def _compute(
+    encoder: Pretrained, images: Packed | Files, device: Device, progress: Progress, flip: bool, path: Path
+) -> None:
+    """Fill a file with the rows of all images, in order, and rename it when the last is there."""
+    part, count = path.with_suffix(".part.npy"), path.with_suffix(".count")
+    encode = encode_with(encoder, device)
+    done = int(count.read_text()) if part.exists() and count.exists() else 0
+    table = np.load(part, mmap_mode="r+") if done else None
+    for start in range(done, len(images), _BATCH):
+        indices = np.arange(start, min(start + _BATCH, len(images)))
+        crops, readable = central(images, indices, encoder.size, encoder.crop_share)
+        if len(readable):
+            rows = encode(crops.flip(-1) if flip else crops).float().cpu().numpy()
+            if not np.isfinite(rows).all():
+                broken = int((~np.isfinite(rows).all(axis=1)).sum())
+                raise UserError(
+                    f"{encoder.name} makes features that are not finite of {broken} of {len(rows)} images, "
+                    f"the first of them {images.name(int(readable[0]))}; its weights are damaged."
+                )
+            if table is None:
+                shape = len(images), rows.shape[1]
+                table = np.lib.format.open_memmap(part, mode="w+", dtype=np.float32, shape=shape)
+                table[:start] = np.nan
+            table[readable] = rows
+        if table is not None:
+            table[np.setdiff1d(indices, readable)] = np.nan
+            if start // _BATCH % 16 == 15:
+                table.flush()
+                count.write_text(str(int(indices[-1]) + 1))
+        progress.show(f"features of {encoder.name}: {int(indices[-1]) + 1:,} of {len(images):,} images")
+    if table is None:
+        raise UserError(f"none of the {len(images):,} images can be decoded, {images.name(0)} for one.")
+    table.flush()
+    part.replace(path)
+    count.unlink(missing_ok=True)
+
+
+@contextmanager
+def _alone(lock: Path) -> Iterator[None]:
+    """Let one process at a time in; the system lets go of it when the process ends, however it ends."""
+    with lock.open("w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield
+
+
+class RawPixels(nn.Module):
+    """The encoder that every other one has to beat: images shrunk to 16 x 16, without their mean."""
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Return (B, 768) of images (B, 3, S, S)."""
+        return pixels(images)
 
 
 def pixels(images: Tensor) -> Tensor:

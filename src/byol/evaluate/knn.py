@@ -20,19 +20,19 @@ def knn_scores(
     k: int = 20,
     temperature: float = 0.07,
     leave_one_out: bool = False,
-    chunk: int = 1024,
+    device: torch.device | None = None,
 ) -> Tensor:
     """Return the votes of each query's k nearest neighbours, weighted by exp(cosine / temperature).
 
     Args:
         bank: features with labels (N, D).
-        bank_labels: int64 (N,) in [0, num_classes).
+        bank_labels: int64 (N,) in [0, num_classes), or (N, num_classes) of 0 and 1.
         queries: features to be judged (M, D).
         num_classes: number of columns of the result.
         k: neighbours that vote, in [1, N].
         temperature: of the weights; above 0.
         leave_one_out: the queries are the bank, and none may vote for itself.
-        chunk: queries compared at once, which bounds the memory to chunk * N numbers.
+        device: where neighbours are looked for; by default the CPU.
 
     Returns:
         (M, num_classes); the largest is the answer.
@@ -42,21 +42,75 @@ def knn_scores(
 
     Source: Wu et al. 2018 (1805.01978), section 3.4.
     """
+    similarity, where = nearest(bank, queries, k, leave_one_out=leave_one_out, device=device)
+    # The weights relative to the nearest neighbour's: the same votes, and no overflow.
+    weights = ((similarity - similarity[:, :1]) / temperature).exp()
+    votes = torch.zeros(len(weights), num_classes, dtype=weights.dtype)
+    if bank_labels.ndim == 1:
+        return votes.scatter_add_(1, bank_labels[where], weights)
+    for rank in range(k):  # an image votes for each of its labels
+        votes += weights[:, rank, None] * bank_labels[where[:, rank]]
+    return votes
+
+
+def nearest(
+    bank: Tensor,
+    queries: Tensor,
+    k: int,
+    *,
+    leave_one_out: bool = False,
+    device: torch.device | None = None,
+    rows: int = 4096,
+    columns: int = 8192,
+) -> tuple[Tensor, Tensor]:
+    """Return the k largest cosines of each query with the bank, and where they are, the largest first.
+
+    Exact, in blocks: neither the bank, which may be mapped from disk, nor its similarities to the queries
+    need to fit into memory.
+
+    Args:
+        bank: (N, D).
+        queries: (M, D).
+        k: in [1, N], or N - 1 where each is left out.
+        leave_one_out: the queries are the bank, and none finds itself.
+        device: where it is computed; by default the CPU.
+        rows: queries of a block.
+        columns: images of the bank in a block.
+
+    Returns:
+        Cosines (M, k) and int64 (M, k), on the CPU; float64 for float64 features, else float32.
+
+    Raises:
+        UserError: k is larger than the bank allows.
+    """
     limit = len(bank) - int(leave_one_out)
     if not 1 <= k <= limit:
         raise UserError(f"k is {k}, but {limit} labelled images can vote; choose k in [1, {limit}].")
-    bank, queries = F.normalize(bank.float(), dim=1), F.normalize(queries.float(), dim=1)
-    scores = []
-    for start in range(0, len(queries), chunk):
-        similarity = queries[start : start + chunk] @ bank.T
-        if leave_one_out:
-            similarity[torch.arange(len(similarity)), start + torch.arange(len(similarity))] = -torch.inf
-        nearest, where = similarity.topk(k, dim=1)
-        # The weights relative to the nearest neighbour's: the same votes, and no overflow.
-        weights = ((nearest - nearest[:, :1]) / temperature).exp()
-        votes = torch.zeros(len(weights), num_classes, device=weights.device)
-        scores.append(votes.scatter_add_(1, bank_labels[where], weights))
-    return torch.cat(scores)
+    found = []
+    for top in range(0, len(queries), rows):
+        block = _directions(queries[top : top + rows], device)
+        best: tuple[Tensor, Tensor] | None = None
+        for left in range(0, len(bank), columns):
+            similarity = block @ _directions(bank[left : left + columns], device).T
+            if leave_one_out:
+                itself = torch.arange(top, top + len(block)) - left
+                inside = (itself >= 0) & (itself < similarity.shape[1])
+                similarity[torch.arange(len(block))[inside], itself[inside]] = -torch.inf
+            here, where = similarity.topk(min(k, similarity.shape[1]), dim=1)
+            if best is not None:
+                both = torch.cat([best[0], here], dim=1)
+                here, chosen = both.topk(min(k, both.shape[1]), dim=1)
+                where = torch.cat([best[1], where + left], dim=1).gather(1, chosen)
+            best = here, where
+        assert best is not None
+        found.append((best[0].cpu(), best[1].cpu()))
+    cosines, places = zip(*found, strict=True)
+    return torch.cat(cosines), torch.cat(places)
+
+
+def _directions(features: Tensor, device: torch.device | None) -> Tensor:
+    floats = features if features.dtype == torch.float64 else features.float()
+    return F.normalize(floats.to(device), dim=1)
 
 
 def top1(scores: Tensor, labels: Tensor) -> float:

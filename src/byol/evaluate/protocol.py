@@ -1,107 +1,472 @@
-"""Evaluation of an encoder on labelled images, as a person asks for it."""
+"""The protocols: what it means for an encoder to be good at a task.
 
-import time
-from dataclasses import asdict, dataclass
-from datetime import UTC, datetime
+Each is a class with the settings as its fields and one method, `judge`, from an encoder and a task to
+scores of the judged images. All that is chosen is chosen on a part of the training images that is held out
+for it; the judged images are looked at once, at the end. N training images, M judged ones, C classes.
+"""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field, replace
+from itertools import product
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar, Literal, Protocol
 
-from torch import Tensor, nn
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
 
-from byol.data.images import open_data
-from byol.evaluate.knn import knn_top1
-from byol.pretrained import Pretrained, load
+from byol.evaluate import metrics
+from byol.evaluate.features import RawPixels, kept_features
+from byol.evaluate.knn import knn_scores
+from byol.evaluate.logistic import STRENGTHS, Regression, fit_path
+from byol.evaluate.supervised import Classifier, Trained, Training, logits_of, train
+from byol.evaluate.task import Labelled, Task, draw_few, hold_out, listed
+from byol.pretrained import Pretrained
+from byol.run.device import Device
 from byol.run.errors import UserError
-from byol.run.folder import write_json
+from byol.run.progress import Progress
+
+
+@dataclass(frozen=True)
+class Bench:
+    """Where and with which seed an evaluation runs.
+
+    Args:
+        device: of the encoder.
+        progress: shows how far it is.
+        seed: of all draws.
+    """
+
+    device: Device
+    progress: Progress
+    seed: int
+
+
+@dataclass(frozen=True, eq=False)
+class Outcome:
+    """What came of one encoder.
+
+    Args:
+        places: (M,) which of the task's judged images have scores; the others cannot be decoded.
+        scores: (M, C) of each draw of the protocol.
+        chosen: what was chosen on held-out images, for each draw.
+        learnt_from: number of labelled images that were used, those held out included.
+    """
+
+    places: NDArray[np.int64]
+    scores: list[metrics.Scores]
+    chosen: list[dict[str, Any]]
+    learnt_from: int
+
+
+class EvaluationProtocol(Protocol):
+    """What `judge` asks of a protocol; each of them is a frozen dataclass."""
+
+    @property
+    def name(self) -> str:
+        """What the result is filed under."""
+        ...
+
+    def judge(self, encoder: Pretrained, task: Task, bench: Bench) -> Outcome:
+        """Return scores of the task's judged images.
+
+        Raises:
+            UserError: the protocol cannot be used on the task.
+        """
+        ...
+
+    def baselines(self, encoder: Pretrained, seed: int) -> list[Pretrained]:
+        """Return what the encoder has to beat."""
+        ...
+
+
+class _AgainstRandom:
+    def baselines(self, encoder: Pretrained, seed: int) -> list[Pretrained]:
+        """Return the same network with random weights."""
+        return [encoder.fresh(seed)]
 
 
 @dataclass(frozen=True, kw_only=True)
-class KnnResult:
-    """What weighted nearest neighbours found.
+class Knn:
+    """Weighted nearest neighbours by cosine, without any training.
 
     Args:
-        top1: accuracy in percent.
-        k: neighbours that voted, as asked for.
-        temperature: of the votes' weights.
-        bank: number of labelled images that voted.
-        judged: number of images that were judged; equal to the bank and each left out of its own vote
-            where there is no test or val split.
-        data: the images.
-        encoder: the run or file.
-        seconds: of the evaluation.
-        date: of the evaluation, UTC.
+        k: neighbours that vote.
+        temperature: of their weights, exp(cosine / temperature).
+
+    Source: Wu et al. 2018 (1805.01978), section 3.4.
     """
 
-    top1: float
-    k: int
-    temperature: float
-    bank: int
-    judged: int
-    data: str
-    encoder: str
-    seconds: float
-    date: str
+    name: ClassVar[str] = "knn"
+    k: int = 20
+    temperature: float = 0.07
 
-    def to_json(self) -> dict[str, Any]:
-        """Return the fields as JSON values."""
-        return asdict(self)
+    def __post_init__(self) -> None:
+        if not self.temperature > 0:
+            raise UserError(f"temperature is {self.temperature}; choose a value above 0.")
 
-    def sentence(self) -> str:
-        """Return the result in words."""
-        return (
-            f"kNN top-1 {self.top1:.2f} % of {self.judged:,} images, {self.k} neighbours among {self.bank:,} "
-            f"({self.encoder} on {self.data}, {self.seconds:.0f} s)"
+    def judge(self, encoder: Pretrained, task: Task, bench: Bench) -> Outcome:
+        """Return votes; with one set alone each image is judged by all others."""
+        bank, labels, _ = _rows(encoder, task.train, bench)
+        if task.test is None:
+            queries, places = bank, _rows(encoder, task.train, bench)[2]
+        else:
+            queries, _, places = _rows(encoder, task.test, bench)
+        votes = knn_scores(
+            bank,
+            labels,
+            queries,
+            len(task.classes),
+            k=self.k,
+            temperature=self.temperature,
+            leave_one_out=task.test is None,
+            device=bench.device.device,
+        )
+        return Outcome(places, [votes.numpy()], [{}], len(bank))
+
+    def baselines(self, encoder: Pretrained, seed: int) -> list[Pretrained]:
+        """Return the same network with random weights, and raw pixels."""
+        blank = Pretrained(
+            RawPixels(),
+            size=encoder.size,
+            mean=(0, 0, 0),
+            std=(1, 1, 1),
+            crop_share=encoder.crop_share,
+            name="raw pixels",
+        )
+        return [encoder.fresh(seed), blank]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Linear(_AgainstRandom):
+    """Logistic regression on frozen features of centre crops, by L-BFGS.
+
+    The strength of the L2 penalty is the best of the path on held-out training images, the stronger of equal
+    ones; the classifier is then fitted to all training images.
+
+    Args:
+        flip: learn from the mirrored images too.
+        held_out: share of the training images by which the strength is chosen.
+        strengths: of the penalty; scikit-learn's C is 1 / strength.
+
+    Source: BYOL (2006.07733), appendix D.2.
+    """
+
+    name: ClassVar[str] = "linear"
+    flip: bool = False
+    held_out: float = 0.1
+    strengths: tuple[float, ...] = STRENGTHS
+
+    def __post_init__(self) -> None:
+        _check_share("held_out", self.held_out)
+
+    def judge(self, encoder: Pretrained, task: Task, bench: Bench) -> Outcome:
+        """Return logits of the classifier."""
+        test = _needs_test(task, self.name)
+        fit, held = hold_out(task.train, self.held_out, bench.seed)
+        rows, labels = self._learnt_from(encoder, fit, bench)
+        held_rows, held_labels, _ = _rows(encoder, held, bench)
+        best, strength = -1.0, 0.0
+        for number, model in enumerate(_path(rows, labels, self.strengths, task)):
+            figure = _figure(model.scores(held_rows), held_labels, task)
+            bench.progress.show(
+                f"{encoder.name}: strength {number + 1} of {len(self.strengths)}, {model.strength:.1e}: "
+                f"{figure:.1f} held out"
+            )
+            if figure > best:
+                best, strength = figure, model.strength
+        rows, labels = self._learnt_from(encoder, task.train, bench)
+        (model,) = _path(rows, labels, (strength,), task)
+        test_rows, _, places = _rows(encoder, test, bench)
+        chosen = {"strength": strength, "held_out": best}
+        return Outcome(places, [model.scores(test_rows).numpy()], [chosen], len(task.train))
+
+    def _learnt_from(self, encoder: Pretrained, part: Labelled, bench: Bench) -> tuple[Tensor, Tensor]:
+        rows, labels, _ = _rows(encoder, part, bench)
+        if not self.flip:
+            return rows, labels
+        return torch.cat([rows, _rows(encoder, part, bench, flip=True)[0]]), torch.cat([labels, labels])
+
+
+@dataclass(frozen=True, kw_only=True)
+class LinearSgd(_AgainstRandom):
+    """The published linear evaluation: a classifier on the frozen encoder, by SGD on random crops.
+
+    SGD with Nesterov momentum, cosine, no weight decay, crops and mirroring. The learning rate is the best
+    of the sweep on held-out training images, after the last epoch; then all training images are learnt from.
+    All learning rates of the sweep see the same crops, and the encoder looks at each once.
+
+    Args:
+        epochs: passes over the training images.
+        batch_size: images a step; fewer where there are fewer than 16 steps an epoch.
+        lrs: learning rates of the sweep, per 256 images.
+        held_out: share of the training images by which the learning rate is chosen.
+
+    Source: BYOL (2006.07733), appendix C.1; official `configs/eval.py`.
+    """
+
+    name: ClassVar[str] = "linear-paper"
+    epochs: int = 80
+    batch_size: int = 1024
+    lrs: tuple[float, ...] = (0.4, 0.3, 0.2, 0.1, 0.05)
+    held_out: float = 0.1
+
+    def __post_init__(self) -> None:
+        _check_share("held_out", self.held_out)
+
+    def judge(self, encoder: Pretrained, task: Task, bench: Bench) -> Outcome:
+        """Return logits of the classifier."""
+        test = _needs_test(task, self.name)
+        fit, held = hold_out(task.train, self.held_out, bench.seed)
+        batch_size = _fitting(self.batch_size, len(fit))
+        sweep = Training(
+            lrs=tuple(lr * batch_size / 256 for lr in self.lrs),
+            epochs=self.epochs,
+            batch_size=batch_size,
+            is_frozen=True,
+        )
+        title = f"{encoder.name}: learning rates"
+        swept = _train(encoder, fit, task, sweep, bench, title)
+        heads = range(len(self.lrs))
+        held_figures = [_held_figure(swept.network, head, held, task, bench) for head in heads]
+        best = int(np.argmax(held_figures))
+        final = replace(sweep, lrs=(sweep.lrs[best],))
+        trained = _train(encoder, task.train, task, final, bench, f"{encoder.name}: all images")
+        logits, places = logits_of(trained.network, test, 0, bench.device)
+        chosen = {"lr": self.lrs[best], "held_out": held_figures[best]}
+        return Outcome(places.numpy(), [logits.numpy()], [chosen], len(task.train))
+
+
+@dataclass(frozen=True, kw_only=True)
+class FineTune(_AgainstRandom):
+    """The whole network learns, from every learning rate of a sweep.
+
+    What is reported is fixed beforehand: of all learning rates and epochs, the network that was best on the
+    held-out training images (the first of equal ones) is tested, once. It does not see the held-out images.
+
+    Args:
+        optimizer: "sgd" with Nesterov momentum 0.9, or "adamw".
+        lrs: peak learning rates of the sweep, per 256 images; by default those of the optimiser.
+        epochs: passes at most, over which the learning rate falls by a cosine.
+        patience: epochs without improvement on the held-out images before the end.
+        batch_size: images a step; fewer where there are fewer than 16 steps an epoch.
+        weight_decay: of all weights but biases and norms.
+        layer_decay: the learning rate of a layer is this times that of the layer above; 1 is none.
+        held_out: share of the training images by which it is chosen.
+        runs: repetitions with seeds of their own.
+
+    Source: BYOL (2006.07733), appendix D.3: SGD, batches of 256, seven learning rates from 1e-4 to 1e-1, and
+    statistics of batch norm that keep max(1 - 10 / steps per epoch, 0.9).
+    """
+
+    name: ClassVar[str] = "finetune"
+    optimizer: Literal["sgd", "adamw"] = "sgd"
+    lrs: tuple[float, ...] = ()
+    epochs: int = 30
+    patience: int = 10
+    batch_size: int = 256
+    weight_decay: float = 0.0
+    layer_decay: float = 1.0
+    held_out: float = 0.1
+    runs: int = 1
+
+    def __post_init__(self) -> None:
+        _check_share("held_out", self.held_out)
+        if not 0 < self.layer_decay <= 1:
+            raise UserError(f"layer_decay is {self.layer_decay}; choose a value in (0, 1].")
+
+    def judge(self, encoder: Pretrained, task: Task, bench: Bench) -> Outcome:
+        """Return logits of the network."""
+        test = _needs_test(task, self.name)
+        scores, chosen, places = [], [], np.zeros(0, np.int64)
+        for run in range(self.runs):
+            own = replace(bench, seed=bench.seed + run)
+            fit, held = hold_out(task.train, self.held_out, own.seed)
+            batch_size = _fitting(self.batch_size, len(fit))
+
+            def held_figure(network: Classifier, held: Labelled = held, own: Bench = own) -> list[float]:
+                return [_held_figure(network, 0, held, task, own)]
+
+            tried = []
+            for lr in self.lrs or _FINETUNE_LRS[self.optimizer]:
+                training = Training(
+                    lrs=(lr * batch_size / 256,),
+                    epochs=self.epochs,
+                    batch_size=batch_size,
+                    optimizer=self.optimizer,
+                    weight_decay=self.weight_decay,
+                    layer_decay=self.layer_decay,
+                    patience=self.patience,
+                )
+                title = f"{encoder.name}: lr {lr:g}, run {run + 1} of {self.runs}"
+                trained = _train(encoder, fit, task, training, own, title, held_figure)
+                tried.append((max(figures[0] for figures in trained.held_out), lr, trained))
+            figure, lr, trained = max(tried, key=lambda one: one[0])
+            logits, kept = logits_of(trained.network, test, 0, bench.device)
+            scores.append(logits.numpy())
+            chosen.append({"lr": lr, "epoch": trained.epochs, "held_out": figure})
+            places = kept.numpy()
+        return Outcome(places, scores, chosen, len(task.train))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Retrain(_AgainstRandom):
+    """Fine-tuning of few labels: learning rate and epochs are chosen, then all images are learnt from.
+
+    Args:
+        lrs: peak learning rates of the sweep, per 256 images.
+        epochs: passes of the sweep.
+        batch_size: images a step; fewer where there are fewer than 16 steps an epoch.
+        held_out: share of the images by which both are chosen.
+
+    Source: BYOL (2006.07733), appendix C.1, semi-supervised: SGD with Nesterov momentum, no weight decay,
+    five learning rates times 30 or 50 epochs.
+    """
+
+    name: ClassVar[str] = "finetune"
+    lrs: tuple[float, ...] = (0.01, 0.02, 0.05, 0.1, 0.005)
+    epochs: tuple[int, ...] = (30, 50)
+    batch_size: int = 1024
+    held_out: float = 0.2
+
+    def judge(self, encoder: Pretrained, task: Task, bench: Bench) -> Outcome:
+        """Return logits of the network."""
+        test = _needs_test(task, self.name)
+        fit, held = hold_out(task.train, self.held_out, bench.seed)
+
+        def training(lr: float, epochs: int, part: Labelled) -> Training:
+            batch_size = _fitting(self.batch_size, len(part))
+            return Training(lrs=(lr * batch_size / 256,), epochs=epochs, batch_size=batch_size)
+
+        tried = []
+        for lr, epochs in product(self.lrs, self.epochs):
+            title = f"{encoder.name}: lr {lr:g}, {epochs} epochs"
+            trained = _train(encoder, fit, task, training(lr, epochs, fit), bench, title)
+            tried.append((_held_figure(trained.network, 0, held, task, bench), lr, epochs))
+        figure, lr, epochs = max(tried, key=lambda one: one[0])
+        title = f"{encoder.name}: lr {lr:g}, all {len(task.train):,} labels"
+        trained = _train(encoder, task.train, task, training(lr, epochs, task.train), bench, title)
+        logits, places = logits_of(trained.network, test, 0, bench.device)
+        chosen = {"lr": lr, "epochs": epochs, "held_out": figure}
+        return Outcome(places.numpy(), [logits.numpy()], [chosen], len(task.train))
+
+
+@dataclass(frozen=True, kw_only=True)
+class FewLabels(_AgainstRandom):
+    """A share of the training labels is all there is: several draws of it, each learnt from by itself.
+
+    Args:
+        share: of the labels, the same of each class.
+        draws: number of draws, each with a seed of its own.
+        lists: files that name the images, one a line, in place of draws.
+        by: what learns: logistic regression on frozen features, or fine-tuning of the whole network.
+
+    Source: BYOL (2006.07733), section 4.2 and appendix C.1.
+    """
+
+    share: float = 0.01
+    draws: int = 3
+    lists: tuple[Path, ...] = ()
+    by: Linear | Retrain = field(default_factory=lambda: Linear(held_out=0.2))
+
+    @property
+    def name(self) -> str:
+        """fewlabel-linear or fewlabel-finetune."""
+        return f"fewlabel-{self.by.name}"
+
+    def __post_init__(self) -> None:
+        _check_share("share", self.share)
+
+    def judge(self, encoder: Pretrained, task: Task, bench: Bench) -> Outcome:
+        """Return scores of each draw."""
+        if self.lists:
+            parts = [listed(task.train, file) for file in self.lists]
+        else:
+            seeds = range(bench.seed, bench.seed + self.draws)
+            parts = [draw_few(task.train, self.share, seed, task.classes) for seed in seeds]
+        outcomes = [
+            self.by.judge(encoder, replace(task, train=part), replace(bench, seed=bench.seed + number))
+            for number, part in enumerate(parts)
+        ]
+        return Outcome(
+            outcomes[0].places,
+            [one.scores[0] for one in outcomes],
+            [{"labels": one.learnt_from, **one.chosen[0]} for one in outcomes],
+            outcomes[0].learnt_from,
         )
 
 
-def knn(
-    run: str | Path, data: str, *, k: int = 20, temperature: float = 0.07, encoder: nn.Module | None = None
-) -> KnnResult:
-    """Judge a run's encoder by weighted nearest neighbours; the result also goes to RUN/results/knn.json.
+_FINETUNE_LRS = {"sgd": (1e-3, 1e-2, 1e-1), "adamw": (1e-4, 3e-4, 1e-3)}
 
-    Args:
-        run: run folder or `encoder.safetensors`.
-        data: labelled images; the train split votes, test (or val) is judged, and with one split alone
-            each image is judged by all others.
-        k: neighbours that vote.
-        temperature: of the votes' weights.
-        encoder: the module the run was given, when it was not built from a recipe.
 
-    Raises:
-        UserError: there is no encoder, or no labels.
-    """
-    started = time.perf_counter()
-    pretrained = load(run, encoder)
-    sets = open_data(data)
-    bank, queries = sets["train"], sets.get("test", sets.get("val"))
-    if bank.labels is None or (queries is not None and queries.labels is None):
-        raise UserError(f"{data} has no labels; put the images of each class into a folder of its own.")
-    result = KnnResult(
-        top1=knn_top1(
-            _encode(pretrained),
-            bank,
-            queries,
-            pretrained.size,
-            k=k,
-            temperature=temperature,
-            crop_share=pretrained.crop_share,
-        ),
-        k=k,
-        temperature=temperature,
-        bank=len(bank),
-        judged=len(bank if queries is None else queries),
-        data=data,
-        encoder=str(run),
-        seconds=time.perf_counter() - started,
-        date=datetime.now(UTC).isoformat(timespec="seconds"),
+def _rows(
+    encoder: Pretrained, part: Labelled, bench: Bench, *, flip: bool = False
+) -> tuple[Tensor, Tensor, NDArray[np.int64]]:
+    """Return features, labels and places of the labelled images that can be decoded."""
+    rows = kept_features(encoder, part.images, bench.device, bench.progress, flip=flip)
+    if len(part) < len(rows):
+        rows = rows[torch.from_numpy(part.index)]
+    is_readable = ~rows[:, 0].isnan()
+    labels = torch.from_numpy(part.labels)
+    if not is_readable.all():
+        rows, labels = rows[is_readable], labels[is_readable]
+    return rows, labels, np.flatnonzero(is_readable.numpy())
+
+
+def _path(rows: Tensor, labels: Tensor, strengths: tuple[float, ...], task: Task) -> Iterator[Regression]:
+    return fit_path(rows, labels, strengths, num_classes=len(task.classes))
+
+
+def _train(
+    encoder: Pretrained,
+    part: Labelled,
+    task: Task,
+    training: Training,
+    bench: Bench,
+    title: str,
+    figure: Callable[[Classifier], list[float]] | None = None,
+) -> Trained:
+    return train(
+        encoder,
+        part,
+        len(task.classes),
+        training,
+        seed=bench.seed,
+        device=bench.device,
+        progress=bench.progress,
+        title=title,
+        data=task.fingerprint,
+        figure=figure,
     )
-    if Path(run).is_dir():
-        write_json(Path(run) / "results" / "knn.json", result.to_json())
-    return result
 
 
-def _encode(pretrained: Pretrained) -> Any:
-    def run(images: Tensor) -> Tensor:
-        return pretrained(pretrained.normalize(images))  # type: ignore[no-any-return]
+def _held_figure(network: Classifier, head: int, held: Labelled, task: Task, bench: Bench) -> float:
+    logits, places = logits_of(network, held, head, bench.device)
+    return _figure(logits, torch.from_numpy(held.labels)[places], task)
 
-    return run
+
+def _figure(scores: Tensor, labels: Tensor, task: Task) -> float:
+    """Return the task's metric of scores, in percent."""
+    found = metrics.figures([scores.numpy()], labels.numpy())
+    return found[task.metric](np.arange(len(labels)))
+
+
+def _needs_test(task: Task, protocol: str) -> Labelled:
+    if task.test is None:
+        raise UserError(
+            f"{task.name} is one set, and {protocol} needs another to be judged by: put images into train/ "
+            "and test/, or give --test PATH (knn can judge each image by all others)."
+        )
+    return task.test
+
+
+def _fitting(batch_size: int, count: int) -> int:
+    """Return the batch size, or the largest power of two that makes 16 steps an epoch; at least 2."""
+    largest = 1 << max(0, (count // 16).bit_length() - 1)
+    return max(2, min(batch_size, largest))
+
+
+def _check_share(name: str, share: float) -> None:
+    if not 0 < share < 1:
+        raise UserError(f"{name} is {share}; choose a share in (0, 1).")

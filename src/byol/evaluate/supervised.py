@@ -1,0 +1,334 @@
+"""The one loop that trains with labels: a linear classifier on an encoder, frozen or not.
+
+B images a batch, D numbers a representation, C classes, H classifiers side by side.
+"""
+
+import copy
+import hashlib
+import json
+import math
+from collections.abc import Callable
+from contextlib import closing
+from dataclasses import asdict, dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+from torch.nn.modules.batchnorm import _BatchNorm
+
+from byol.data.images import Packed, cache_folder
+from byol.data.loader import batches
+from byol.data.views import OneView
+from byol.evaluate.features import encode_with, features
+from byol.evaluate.task import Labelled
+from byol.pretrained import Pretrained
+from byol.run import checkpoint
+from byol.run.device import Device, usable_cores
+from byol.run.progress import Progress
+
+
+@dataclass(frozen=True, kw_only=True)
+class Training:
+    """How a classifier is trained.
+
+    Args:
+        lrs: peak learning rate of each of the H classifiers; an encoder that learns follows the first.
+        epochs: passes over the images.
+        batch_size: images a step.
+        optimizer: "sgd" with Nesterov momentum 0.9, or "adamw".
+        weight_decay: of all weights but biases and norms.
+        layer_decay: the learning rate of each layer is this times that of the layer above it; 1 is none.
+        is_frozen: the encoder stays as it is, in eval mode.
+        patience: epochs without a better figure on the held-out images before the end; None goes to the end.
+    """
+
+    lrs: tuple[float, ...]
+    epochs: int
+    batch_size: int
+    optimizer: Literal["sgd", "adamw"] = "sgd"
+    weight_decay: float = 0.0
+    layer_decay: float = 1.0
+    is_frozen: bool = False
+    patience: int | None = None
+
+
+class Classifier(nn.Module):
+    """An encoder with H linear classifiers of its representation, which begin at zero.
+
+    Args:
+        encoder: with its preprocessing; it is copied.
+        dim: D.
+        num_classes: C.
+        num_heads: H.
+        is_frozen: the encoder stays in eval mode and gets no gradient.
+    """
+
+    def __init__(
+        self, encoder: Pretrained, dim: int, num_classes: int, num_heads: int, *, is_frozen: bool
+    ) -> None:
+        super().__init__()
+        self.encoder = copy.deepcopy(encoder)
+        self.heads = nn.ModuleList(nn.Linear(dim, num_classes) for _ in range(num_heads))
+        for parameter in self.heads.parameters():
+            nn.init.zeros_(parameter)
+        self.is_frozen = is_frozen
+        self.encoder.requires_grad_(not is_frozen)
+
+    def train(self, mode: bool = True) -> "Classifier":
+        """Change the mode of all but a frozen encoder."""
+        super().train(mode)
+        if self.is_frozen:
+            self.encoder.eval()
+        return self
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Return the logits (H, B, C) of prepared images."""
+        with torch.set_grad_enabled(torch.is_grad_enabled() and not self.is_frozen):
+            representation = self.encoder(images)
+        return torch.stack([head(representation) for head in self.heads])
+
+
+@dataclass(frozen=True, eq=False)
+class Trained:
+    """A classifier and how it came about.
+
+    Args:
+        network: as it stood when its held-out figure was best, or at the end where nothing was held out.
+        held_out: the figure of each classifier after each epoch, (epochs, H); empty without held-out images.
+        epochs: that the network had trained.
+    """
+
+    network: Classifier
+    held_out: list[list[float]]
+    epochs: int
+
+
+def train(
+    encoder: Pretrained,
+    part: Labelled,
+    num_classes: int,
+    training: Training,
+    *,
+    seed: int,
+    device: Device,
+    progress: Progress,
+    title: str,
+    data: str,
+    figure: Callable[[Classifier], list[float]] | None = None,
+) -> Trained:
+    """Train a classifier on labelled images, cropped at random (area 8 to 100 %) and mirrored.
+
+    The learning rate falls by a cosine from its peak to 0. It saves itself after each epoch and, when it was
+    stopped, goes on there; the same call gives the same classifier, stopped or not.
+
+    Args:
+        encoder: where it begins; it is left as it is.
+        part: images to learn from.
+        num_classes: C.
+        training: how.
+        seed: of the order and the crops.
+        device: where it computes, and in which precision.
+        progress: is told how far it is.
+        title: what the person sees beside the epoch.
+        data: fingerprint of the set, part of the name under which the training saves itself.
+        figure: what each of the H classifiers achieves on held-out images, more is better.
+    """
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        network = _network(encoder, num_classes, training, device)
+        steps_per_epoch = len(part) // training.batch_size
+        total_steps = training.epochs * steps_per_epoch
+        optimizer, peaks = _optimizer(network, training, steps_per_epoch)
+        folder = cache_folder() / "training" / _key(encoder, part, training, seed, device, data, figure)
+        state = _Progress(folder, network, optimizer, device)
+        state.restore()
+        view = OneView(size=encoder.size, mean=_triple(encoder.mean), std=_triple(encoder.std))
+        loss_of = F.cross_entropy if part.labels.ndim == 1 else F.binary_cross_entropy_with_logits
+        labels = torch.zeros((len(part.images), *part.labels.shape[1:]), dtype=torch.int64)
+        labels[torch.from_numpy(part.index)] = torch.from_numpy(part.labels)
+        stream = batches(
+            part.images,
+            view,
+            batch_size=training.batch_size,
+            seed=seed,
+            first_step=state.epoch * steps_per_epoch,
+            total_steps=total_steps,
+            workers=0 if isinstance(part.images, Packed) else usable_cores(),
+            device=device.device,
+            among=part.index,
+        )
+        network.train()
+        with closing(stream):
+            for batch in () if state.is_over(training.patience) else stream:
+                torch.manual_seed((seed << 32) + batch.step)  # for dropout and its like
+                for group, peak in zip(optimizer.param_groups, peaks, strict=True):
+                    group["lr"] = peak * 0.5 * (1 + math.cos(math.pi * batch.step / total_steps))
+                (images,) = view.distort(batch.crops, seed, batch.step, batch.index)
+                known = labels[torch.from_numpy(batch.index)].to(device.device)
+                with device.autocast():
+                    logits = network(images.contiguous(memory_format=device.memory_format))
+                if part.labels.ndim > 1:
+                    known = known.float()
+                loss = torch.stack([loss_of(one.float(), known) for one in logits]).sum()
+                optimizer.zero_grad(set_to_none=True)
+                torch.autograd.backward(loss)
+                optimizer.step()
+                progress.show(f"{title}  epoch {(batch.step + 1) / steps_per_epoch:.1f}/{training.epochs}")
+                if (batch.step + 1) % steps_per_epoch == 0:
+                    network.eval()
+                    state.note(figure(network) if figure is not None else None)
+                    network.train()
+                    if state.is_over(training.patience):
+                        break
+        state.finish()
+        return Trained(network.eval(), state.held_out, state.best_epoch)
+
+
+def logits_of(network: Classifier, part: Labelled, head: int, device: Device) -> tuple[Tensor, Tensor]:
+    """Return a classifier's logits (M, C) of the centre crops of labelled images, and places (M,) in `part`.
+
+    M < N where files cannot be decoded.
+    """
+    network.to(device.device).eval()
+    encode = encode_with(network.encoder, device)
+    rows, kept = features(
+        lambda images: network.heads[head](encode(images)),
+        part.images,
+        part.index,
+        network.encoder.size,
+        crop_share=network.encoder.crop_share,
+    )
+    return rows, torch.from_numpy(np.flatnonzero(np.isin(part.index, kept)))
+
+
+class _Progress:
+    """Where a training stands, on disk after each epoch."""
+
+    def __init__(
+        self, folder: Path, network: Classifier, optimizer: torch.optim.Optimizer, device: Device
+    ) -> None:
+        self._folder, self._network, self._optimizer, self._device = folder, network, optimizer, device
+        self.epoch, self.best_epoch, self.is_finished = 0, 0, False
+        self.held_out: list[list[float]] = []
+        self._best: dict[str, Tensor] = {}
+
+    def restore(self) -> None:
+        if (path := checkpoint.newest(self._folder)) is None:
+            return
+        state = checkpoint.load(path, self._device.device)
+        self.epoch, self.best_epoch = state["step"], state["best_epoch"]
+        self.held_out, self._best = state["held_out"], state["best"]
+        self._network.load_state_dict(state["network"])
+        self.is_finished = state["optimizer"] is None
+        if not self.is_finished:
+            self._optimizer.load_state_dict(state["optimizer"])
+
+    def note(self, figures: list[float] | None) -> None:
+        """Take down the end of an epoch; the first of equally good ones is the best."""
+        self.epoch += 1
+        if figures is None:
+            self.best_epoch = self.epoch
+        else:
+            if not self.held_out or max(figures) > max(map(max, self.held_out)):
+                self.best_epoch = self.epoch
+                self._best = {k: v.detach().clone() for k, v in self._network.state_dict().items()}
+            self.held_out.append(figures)
+        self._save(self._optimizer.state_dict())
+
+    def is_over(self, patience: int | None) -> bool:
+        return self.is_finished or (patience is not None and self.epoch - self.best_epoch >= patience)
+
+    def finish(self) -> None:
+        """Keep the best network, or the last where nothing was held out, and of the files just that."""
+        if self.is_finished:
+            return
+        if self._best:
+            self._network.load_state_dict(self._best)
+        self._best = {}
+        older = checkpoint.newest(self._folder)
+        self.epoch += 1  # a step of its own, so that no reader finds half of it
+        path = self._save(None)
+        if older is not None and older != path:
+            older.unlink()
+
+    def _save(self, optimizer: dict[str, Any] | None) -> Path:
+        self._folder.mkdir(parents=True, exist_ok=True)
+        state = {
+            "best_epoch": self.best_epoch,
+            "held_out": self.held_out,
+            "best": self._best,
+            "network": self._network.state_dict(),
+            "optimizer": optimizer,
+        }
+        return checkpoint.save(self._folder, self.epoch, state)
+
+
+def _network(encoder: Pretrained, num_classes: int, training: Training, device: Device) -> Classifier:
+    with torch.no_grad():
+        encoder.to(device.device).eval()
+        dim = encoder(torch.zeros(2, 3, encoder.size, encoder.size, device=device.device)).shape[1]
+    network = Classifier(encoder, dim, num_classes, len(training.lrs), is_frozen=training.is_frozen)
+    return network.to(device.device).to(memory_format=device.memory_format)
+
+
+def _optimizer(
+    network: Classifier, training: Training, steps_per_epoch: int
+) -> tuple[torch.optim.Optimizer, list[float]]:
+    """Return the optimiser and the peak learning rate of each of its groups."""
+    groups: list[dict[str, Any]] = []
+    for head, lr in zip(network.heads, training.lrs, strict=True):
+        groups.append({"params": list(head.parameters()), "weight_decay": 0.0, "lr": lr})
+    if not training.is_frozen:
+        # BYOL, appendix D.3: statistics keep a share max(1 - 10 / s, 0.9), s the steps of an epoch.
+        for module in network.modules():
+            if isinstance(module, _BatchNorm):
+                module.momentum = min(10 / steps_per_epoch, 0.1)
+        layers = _layers(network.encoder.encoder)
+        for depth, layer in enumerate(layers):
+            lr = training.lrs[0] * training.layer_decay ** (len(layers) - depth)
+            for decays in (True, False):
+                members = [p for p in layer if (p.ndim > 1) == decays]
+                if members:
+                    groups.append(
+                        {"params": members, "weight_decay": training.weight_decay * decays, "lr": lr}
+                    )
+    make: dict[str, Callable[[list[dict[str, Any]]], torch.optim.Optimizer]] = {
+        "sgd": partial(torch.optim.SGD, momentum=0.9, nesterov=True),
+        "adamw": torch.optim.AdamW,
+    }
+    return make[training.optimizer](groups), [group["lr"] for group in groups]
+
+
+def _layers(encoder: nn.Module) -> list[list[nn.Parameter]]:
+    """Return the parameters of each layer from the images up; one layer, two words of a name."""
+    layers: dict[tuple[str, ...], list[nn.Parameter]] = {}
+    for name, parameter in encoder.named_parameters():
+        words = name.split(".")
+        layers.setdefault(tuple(words[:2] if len(words) > 2 else words[:1]), []).append(parameter)
+    return list(layers.values())
+
+
+def _key(
+    encoder: Pretrained,
+    part: Labelled,
+    training: Training,
+    seed: int,
+    device: Device,
+    data: str,
+    figure: object,
+) -> str:
+    digest = hashlib.sha256(part.index.data)
+    digest.update(np.ascontiguousarray(part.labels).data)
+    words = [encoder.fingerprint(), asdict(training), seed, str(device.device), device.precision, data]
+    words.append(figure is not None)
+    digest.update(json.dumps(words).encode())
+    return digest.hexdigest()[:32]
+
+
+def _triple(values: Tensor) -> tuple[float, float, float]:
+    red, green, blue = values.flatten().tolist()
+    return red, green, blue

@@ -1,0 +1,194 @@
+"""Figures against scikit-learn, by hand, and by simulation."""
+
+import numpy as np
+import pytest
+from scipy.stats import binomtest
+from sklearn.metrics import (
+    accuracy_score,
+    balanced_accuracy_score,
+    confusion_matrix,
+    top_k_accuracy_score,
+)
+
+from byol.evaluate.metrics import (
+    average_precision,
+    confusion,
+    difference,
+    estimate,
+    figures,
+    resampled,
+    swap_test,
+    voc_map,
+)
+
+
+def random_scores(seed: int, count: int = 400, classes: int = 8) -> tuple[np.ndarray, np.ndarray]:
+    """Scores that know something of the labels, whose classes differ in size."""
+    random = np.random.default_rng(seed)
+    labels = random.choice(classes, count, p=np.arange(1, classes + 1) / (classes * (classes + 1) / 2))
+    scores = random.normal(size=(count, classes)) + 1.5 * np.eye(classes)[labels]
+    return scores.astype(np.float32), labels.astype(np.int64)
+
+
+def all_of(labels: np.ndarray) -> np.ndarray:
+    return np.arange(len(labels))
+
+
+def test_figures_equal_those_of_scikit_learn() -> None:
+    scores, labels = random_scores(0)
+    found = {name: figure(all_of(labels)) for name, figure in figures([scores], labels).items()}
+    answers = scores.argmax(axis=1)
+    # Both count and divide: equal up to the rounding of float64.
+    assert found["top1"] == pytest.approx(100 * accuracy_score(labels, answers), abs=1e-9)
+    assert found["top5"] == pytest.approx(100 * top_k_accuracy_score(labels, scores, k=5), abs=1e-9)
+    assert found["mean_per_class"] == pytest.approx(100 * balanced_accuracy_score(labels, answers), abs=1e-9)
+    assert (confusion(scores, labels) == confusion_matrix(labels, answers)).all()
+
+
+def test_a_figure_of_several_draws_is_their_mean() -> None:
+    first, labels = random_scores(0)
+    second = np.random.default_rng(1).normal(size=first.shape).astype(np.float32)
+    for name, figure in figures([first, second], labels).items():
+        alone = [figures([one], labels)[name](all_of(labels)) for one in (first, second)]
+        assert figure(all_of(labels)) == pytest.approx(np.mean(alone), abs=1e-9)
+
+
+def test_top5_is_not_a_figure_of_five_classes() -> None:
+    scores, labels = random_scores(0, classes=5)
+    assert "top5" not in figures([scores], labels)
+
+
+def test_average_precision_by_hand() -> None:
+    # Ranked: yes, no, yes, no, no, yes. Precision at recall 1/3, 2/3, 1: 1, 2/3, 1/2.
+    scores = np.array([6, 5, 4, 3, 2, 1], np.float32)
+    positive = np.array([True, False, True, False, False, True])
+    # Recall 0 to 0.3 (4 points) at 1, 0.4 to 0.6 (3 points) at 2/3, 0.7 to 1 (4 points) at 1/2.
+    assert average_precision(scores, positive) == pytest.approx((4 * 1 + 3 * 2 / 3 + 4 / 2) / 11)
+
+
+def test_average_precision_reads_a_tenth_of_recall_exactly() -> None:
+    # Ten positives ranked first: recall 0.3 is met by the third of them, although 3 * 0.1 > 0.3 in float64.
+    scores = np.arange(20, 0, -1).astype(np.float32)
+    positive = np.arange(20) < 10
+    assert average_precision(scores, positive) == 1.0
+
+
+def slow_voc(scores: np.ndarray, positive: np.ndarray) -> float:
+    """The definition in loops: at each of 11 recalls the best precision at that recall or above."""
+    points = []
+    for tenths in range(11):
+        best = 0.0
+        for threshold in scores:
+            taken = scores >= threshold
+            hits = (taken & positive).sum()
+            if 10 * hits >= tenths * positive.sum():
+                best = max(best, hits / taken.sum())
+        points.append(best)
+    return float(np.mean(points))
+
+
+def test_mean_average_precision_equals_the_slow_one_and_leaves_empty_classes_out() -> None:
+    random = np.random.default_rng(0)
+    labels = (random.random((60, 5)) < 0.3).astype(np.int64)
+    labels[:, 3] = 0
+    scores = (random.normal(size=(60, 5)) + labels).astype(np.float32)
+    expected = np.mean([slow_voc(scores[:, c], labels[:, c] == 1) for c in (0, 1, 2, 4)])
+    assert voc_map(scores, labels) == pytest.approx(expected, abs=1e-12)
+    assert figures([scores], labels)["voc_map"](all_of(labels)) == pytest.approx(100 * expected)
+
+
+def test_the_interval_covers_the_truth_in_95_of_100_samples() -> None:
+    """A thousand samples of 500 images from a world in which 70 % are right."""
+    random = np.random.default_rng(0)
+    labels, covered = np.zeros(500, np.int64), 0
+    for _ in range(1_000):
+        scores = np.zeros((500, 2), np.float32)
+        scores[:, 1] = np.where(random.random(500) < 0.7, -1, 1)
+        interval = estimate(
+            figures([scores], labels)["top1"], 500, seed=int(random.integers(2**31)), resamples=500
+        )
+        covered += interval.low <= 70 <= interval.high
+    # The share of 1,000 has a standard error of 0.7 points; asked for are 2.
+    assert 930 <= covered <= 970
+
+
+def test_the_interval_of_a_mean_per_class_covers_too() -> None:
+    """Two classes of unequal size, 90 % and 50 % right: 70 % on the average of the classes."""
+    random = np.random.default_rng(1)
+    labels, covered = (np.arange(400) < 80).astype(np.int64), 0
+    for _ in range(1_000):
+        is_right = random.random(400) < np.where(labels == 1, 0.5, 0.9)
+        scores = np.eye(2, dtype=np.float32)[np.where(is_right, labels, 1 - labels)]
+        interval = estimate(
+            figures([scores], labels)["mean_per_class"], 400, seed=int(random.integers(2**31)), resamples=300
+        )
+        covered += interval.low <= 70 <= interval.high
+    assert 930 <= covered <= 970
+
+
+def test_resampling_repeats_with_its_seed_and_changes_with_another() -> None:
+    scores, labels = random_scores(0)
+    top1 = figures([scores], labels)["top1"]
+    once, again, other = (resampled(top1, len(labels), seed, 50) for seed in (0, 0, 1))
+    assert (once == again).all()
+    assert (once != other).any()
+
+
+@pytest.mark.parametrize(("gains", "losses"), [(10, 3), (3, 10), (50, 50), (200, 140), (1, 0)])
+def test_the_swap_test_of_two_classifiers_is_that_of_mcnemar(gains: int, losses: int) -> None:
+    gained = np.concatenate([np.ones(gains), -np.ones(losses), np.zeros(500)])
+    # The binomial coefficients come from log-gamma, good to some 1e-12.
+    assert swap_test(gained) == pytest.approx(binomtest(gains, gains + losses).pvalue, rel=1e-9)
+
+
+def test_the_drawn_swap_test_agrees_with_the_exact_one() -> None:
+    gained = np.concatenate([np.ones(60), -np.ones(40), np.full(1, 1e-9)])
+    gained[-1] = 0.999  # of another size, so that swaps are drawn
+    # 10,000 swaps know a p near 0.05 to 0.2 points; three of these.
+    assert swap_test(gained) == pytest.approx(binomtest(61, 101).pvalue, abs=0.0066)
+
+
+def test_no_difference_has_p_one() -> None:
+    assert swap_test(np.zeros(10)) == 1.0
+    assert swap_test(np.array([1.0, -1.0])) == 1.0
+
+
+def test_the_paired_test_is_wrong_as_often_as_it_says() -> None:
+    """Two encoders that are equally good: at most 5 of 100 samples may say otherwise."""
+    random, wrong = np.random.default_rng(2), 0
+    labels = np.zeros(300, np.int64)
+    for _ in range(400):
+        ours, theirs = (
+            [np.stack([np.zeros(300), np.where(random.random(300) < 0.6, -1, 1)], 1).astype(np.float32)]
+            for _ in range(2)
+        )
+        first, second = (figures(one, labels)["top1"](all_of(labels)) for one in (ours, theirs))
+        gained = (ours[0].argmax(1) == 0).astype(float) - (theirs[0].argmax(1) == 0)
+        wrong += swap_test(gained) < 0.05
+        assert gained.mean() * 100 == pytest.approx(first - second)
+    # Of 400 with probability 0.05 or less: more than 32 has a probability below 0.4 %.
+    assert wrong <= 32
+
+
+@pytest.mark.parametrize("metric", ["top1", "mean_per_class"])
+def test_a_difference_is_zero_with_itself_and_turns_with_the_order(metric: str) -> None:
+    scores, labels = random_scores(0)
+    noise = np.random.default_rng(3).normal(size=scores.shape).astype(np.float32)
+    same = difference([scores], [scores], labels, metric)
+    assert (same.value, same.low, same.high, same.p, same.verdict) == (0, 0, 0, 1, "undecided")
+    forth, back = (
+        difference([a], [b], labels, metric) for a, b in ((scores, scores + noise), (scores + noise, scores))
+    )
+    assert forth.verdict == "better"
+    assert back.verdict == "worse"
+    assert (forth.value, forth.low, forth.high) == pytest.approx((-back.value, -back.high, -back.low))
+
+
+def test_a_difference_of_average_precisions() -> None:
+    random = np.random.default_rng(0)
+    labels = (random.random((300, 3)) < 0.3).astype(np.int64)
+    good = (labels + 0.5 * random.normal(size=labels.shape)).astype(np.float32)
+    bad = random.normal(size=labels.shape).astype(np.float32)
+    assert difference([good], [bad], labels, "voc_map").verdict == "better"
+    assert difference([bad], [good], labels, "voc_map").verdict == "worse"
+    assert difference([good], [good], labels, "voc_map").p == 1.0
