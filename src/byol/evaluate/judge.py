@@ -22,14 +22,16 @@ from byol.run.errors import UserError
 from byol.run.folder import RunFolder, provenance
 from byol.run.progress import Progress
 
+Encoder = str | Path | Pretrained  # what `byol.load` opens, or has opened
+
 
 def judge(
     protocol: EvaluationProtocol,
-    encoder: str | Path | Pretrained,
+    encoder: Encoder,
     data: str,
     *,
     test: str | None = None,
-    against: Sequence[str] = (),
+    against: Sequence[Encoder] = (),
     seed: int = 0,
 ) -> Result:
     """Judge an encoder by a protocol, beside random initialisation and whatever else it has to beat.
@@ -48,8 +50,7 @@ def judge(
         UserError: in one sentence, what the person can mend.
     """
     started = time.perf_counter()
-    subject = encoder if isinstance(encoder, Pretrained) else load(encoder)
-    others = [load(name) for name in against]
+    subject, *others = map(_opened, (encoder, *against))
     task = open_task(data, test)
     with Progress() as progress:
         for warning in task.warnings:
@@ -78,11 +79,11 @@ def judge(
 
 
 def transfer(
-    encoder: str | Path | Pretrained,
+    encoder: Encoder,
     data: Sequence[str],
     *,
     protocols: Sequence[EvaluationProtocol] = (Linear(), FineTune()),
-    against: Sequence[str] = (),
+    against: Sequence[Encoder] = (),
     seed: int = 0,
 ) -> Transfer:
     """Judge an encoder on several labelled sets, each by its own metric.
@@ -109,8 +110,8 @@ def transfer(
 
 
 def compare(
-    a: str | Path | Pretrained,
-    b: str,
+    a: Encoder,
+    b: Encoder,
     data: str,
     *,
     protocol: EvaluationProtocol | None = None,
@@ -121,7 +122,7 @@ def compare(
 
     Args:
         a: whatever `byol.load` opens, or has opened.
-        b: whatever `byol.load` opens.
+        b: likewise.
         data: labelled images, as for `judge`.
         protocol: by which both are judged; nearest neighbours by default.
         test: the judged images, if they lie elsewhere.
@@ -137,10 +138,10 @@ def compare(
 
 
 def measure(
-    encoder: str | Path | Pretrained,
+    encoder: Encoder,
     data: str,
     *,
-    against: Sequence[str] = (),
+    against: Sequence[Encoder] = (),
     seed: int = 0,
 ) -> Measured:
     """Measure an encoder without labels, beside random initialisation.
@@ -157,8 +158,8 @@ def measure(
         UserError: in one sentence, what the person can mend.
     """
     started = time.perf_counter()
-    subject = encoder if isinstance(encoder, Pretrained) else load(encoder)
-    encoders = [subject, subject.fresh(seed), *(load(name) for name in against)]
+    subject, *others = map(_opened, (encoder, *against))
+    encoders = [subject, subject.fresh(seed), *others]
     sets = open_data(data)
     images = next(sets[split] for split in ("test", "val", "train") if split in sets)
     device, rows = pick_device(), []
@@ -230,7 +231,11 @@ def _settings(protocol: EvaluationProtocol) -> dict[str, Any]:
     return settings
 
 
-def _file(encoder: str | Path | Pretrained, value: dict[str, Any]) -> None:
+def _opened(encoder: Encoder) -> Pretrained:
+    return encoder if isinstance(encoder, Pretrained) else load(encoder)
+
+
+def _file(encoder: Encoder, value: dict[str, Any]) -> None:
     """Add a line to the results of a run, where the encoder is that of one."""
     if isinstance(encoder, Pretrained) or not Path(encoder).is_dir():
         return

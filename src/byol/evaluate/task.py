@@ -191,24 +191,35 @@ def draw_few(part: Labelled, share: float, seed: int, classes: Sequence[str]) ->
 
 
 def listed(part: Labelled, file: Path) -> Labelled:
-    """Return the images that a list names, one a line: paths as in the set, or their last part.
+    """Return the images that a list names, one a line: paths as in the set, or as much of their end as tells.
 
     Raises:
-        UserError: there is no such list, or it names images that the set does not have.
+        UserError: there is no such list, it names images that the set does not have, or a name fits several.
     """
     if not file.is_file():
         raise UserError(f"there is no list at {file}.")
-    places = {part.images.name(int(i)): place for place, i in enumerate(part.index)}
-    places |= {name.rsplit("/", 1)[-1]: place for name, place in places.items()}
+    names = [f"/{part.images.name(int(i))}" for i in part.index]
+    places: dict[str, list[int]] = {}
+    for place, name in enumerate(names):
+        places.setdefault(name.rsplit("/", 1)[1], []).append(place)
     wanted = [line.strip() for line in file.read_text().splitlines() if line.strip()]
-    missing = [name for name in wanted if name not in places]
-    if missing or not wanted:
+    found = {
+        name: [
+            place for place in places.get(name.rsplit("/", 1)[-1], []) if names[place].endswith(f"/{name}")
+        ]
+        for name in wanted
+    }
+    if not wanted:
+        raise UserError(f"{file} is empty: write one image path per line.")
+    if missing := [name for name, fitting in found.items() if not fitting]:
         raise UserError(
             f"{file} names {len(missing)} images that are not in the training set, such as {missing[0]}."
-            if missing
-            else f"{file} is empty: write one image path per line."
         )
-    return part.take(np.unique([places[name] for name in wanted]))
+    if several := [name for name, fitting in found.items() if len(fitting) > 1]:
+        raise UserError(
+            f"{file} names {several[0]}, as {len(found[several[0]])} images are called; write its whole path."
+        )
+    return part.take(np.unique([place for fitting in found.values() for place in fitting]))
 
 
 def _labelled(images: Packed | Files, data: str) -> Labelled:

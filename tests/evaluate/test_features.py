@@ -1,0 +1,95 @@
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from tests.evaluate.conftest import MakeSet
+from torch import Tensor
+from torch.utils.hooks import RemovableHandle
+
+from byol.data.images import cache_folder, central, open_data
+from byol.evaluate import features as module
+from byol.evaluate.features import kept_features
+from byol.pretrained import Pretrained
+from byol.run.device import Device
+from byol.run.errors import UserError
+from byol.run.progress import Progress
+
+
+@pytest.fixture(autouse=True)
+def empty_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("BYOL_CACHE", str(tmp_path / "cache"))
+
+
+def count_images(encoder: Pretrained, stop_after: int | None = None) -> tuple[list[int], RemovableHandle]:
+    """Count the images that an encoder looks at; with a limit, stop as Ctrl-C would."""
+    seen = [0]
+
+    def look(_: object, inputs: tuple[Tensor]) -> None:
+        if stop_after is not None and seen[0] >= stop_after:
+            raise KeyboardInterrupt
+        seen[0] += len(inputs[0])
+
+    return seen, encoder.encoder.register_forward_pre_hook(look)
+
+
+def test_features_are_those_of_the_encoder_and_computed_once(
+    make_set: MakeSet, encoder: Pretrained, device: Device, quiet: Progress
+) -> None:
+    images = open_data(str(make_set(test=0)))["train"]
+    seen, _ = count_images(encoder)
+    rows = kept_features(encoder, images, device, quiet)
+    assert seen == [60]
+    assert torch.equal(kept_features(encoder, images, device, quiet), rows)
+    assert seen == [60]
+    crops, _ = central(images, np.arange(60), 12)
+    one_by_one = torch.cat([encoder(encoder.normalize(crop[None])) for crop in crops])
+    # Batches are summed in another order: float32, at most 64 products of about 1.
+    torch.testing.assert_close(rows, one_by_one.detach(), rtol=1e-5, atol=1e-6)
+    mirrored = kept_features(encoder, images, device, quiet, flip=True)
+    assert not torch.equal(mirrored, rows)
+
+
+def test_other_weights_or_preprocessing_are_other_features(
+    make_set: MakeSet, encoder: Pretrained, device: Device, quiet: Progress
+) -> None:
+    images = open_data(str(make_set(test=0)))["train"]
+    rows = kept_features(encoder, images, device, quiet)
+    assert not torch.equal(kept_features(encoder.fresh(1), images, device, quiet), rows)
+    encoder.crop_share = 0.5
+    assert not torch.equal(kept_features(encoder, images, device, quiet), rows)
+
+
+def test_a_stopped_computation_goes_on_where_it_was(
+    make_set: MakeSet, encoder: Pretrained, device: Device, quiet: Progress, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "_BATCH", 2)
+    images = open_data(str(make_set(test=0)))["train"]
+    _, looking = count_images(encoder, stop_after=40)
+    with pytest.raises(KeyboardInterrupt):
+        kept_features(encoder, images, device, quiet)
+    looking.remove()
+    seen, _ = count_images(encoder)
+    rows = kept_features(encoder, images, device, quiet)
+    assert seen == [60 - 32]  # it had noted the first 16 batches of 2
+    monkeypatch.setenv("BYOL_CACHE", str(cache_folder() / "another"))
+    assert torch.equal(kept_features(encoder, images, device, quiet), rows)
+
+
+def test_a_file_that_cannot_be_decoded_has_no_features(
+    make_set: MakeSet, encoder: Pretrained, device: Device, quiet: Progress
+) -> None:
+    folder = make_set(test=0)
+    (folder / "blue" / "01.png").write_bytes(b"not a picture")
+    rows = kept_features(encoder, open_data(str(folder))["train"], device, quiet)
+    assert np.flatnonzero(rows.isnan().any(dim=1)).tolist() == [1]
+
+
+def test_features_that_are_not_finite_are_refused(
+    make_set: MakeSet, encoder: Pretrained, device: Device, quiet: Progress
+) -> None:
+    images = open_data(str(make_set(test=0)))["train"]
+    with torch.no_grad():
+        next(encoder.encoder.parameters()).fill_(torch.nan)
+    with pytest.raises(UserError, match=r"tiny makes features that are not finite of 60 of 60 images"):
+        kept_features(encoder, images, device, quiet)

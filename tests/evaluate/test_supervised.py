@@ -1,0 +1,153 @@
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+from tests.evaluate.conftest import MakeSet
+
+from byol.evaluate.supervised import Classifier, Trained, Training, _layers, logits_of, train
+from byol.evaluate.task import Task, open_task
+from byol.model.encoder import ResNet
+from byol.pretrained import Pretrained
+from byol.run.device import Device
+from byol.run.progress import Progress
+
+Figure = Callable[[Classifier], list[float]]
+Train = Callable[..., Trained]
+WHOLE = Training(lrs=(0.05,), epochs=3, batch_size=8)
+
+
+@pytest.fixture(autouse=True)
+def empty_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("BYOL_CACHE", str(tmp_path / "cache"))
+
+
+@pytest.fixture
+def task(make_set: MakeSet) -> Task:
+    return open_task(str(make_set()))
+
+
+@pytest.fixture
+def training(encoder: Pretrained, task: Task, device: Device, quiet: Progress) -> Train:
+    def call(
+        how: Training, figure: Callable[[Classifier], list[float]] | None = None, seed: int = 0
+    ) -> Trained:
+        return train(
+            encoder,
+            task.train,
+            3,
+            how,
+            seed=seed,
+            device=device,
+            progress=quiet,
+            title="",
+            data=task.fingerprint,
+            figure=figure,
+        )
+
+    return call
+
+
+def state(module: torch.nn.Module) -> dict[str, torch.Tensor]:
+    return {name: value.clone() for name, value in module.state_dict().items()}
+
+
+def is_same(a: dict[str, torch.Tensor], b: dict[str, torch.Tensor]) -> bool:
+    return a.keys() == b.keys() and all(torch.equal(a[name], b[name]) for name in a)
+
+
+def test_a_training_that_was_stopped_ends_as_if_it_had_not(
+    training: Train, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    calls = []
+
+    def stop_in_the_second_epoch(network: Classifier) -> list[float]:
+        calls.append(network)
+        if len(calls) == 2:
+            raise KeyboardInterrupt
+        return [float(len(calls))]
+
+    with pytest.raises(KeyboardInterrupt):
+        training(WHOLE, stop_in_the_second_epoch)
+    epochs: list[float] = []
+    resumed = training(WHOLE, lambda _: epochs.append(1.0) or [2.0 + len(epochs)])  # type: ignore[func-returns-value]
+    assert len(epochs) == 2  # the first is not trained again
+    monkeypatch.setenv("BYOL_CACHE", str(tmp_path / "another"))
+    growing = iter([1.0, 3.0, 4.0])
+    whole = training(WHOLE, lambda _: [next(growing)])
+    assert is_same(state(resumed.network), state(whole.network))
+    assert (resumed.held_out, resumed.epochs) == (whole.held_out, whole.epochs) == ([[1.0], [3.0], [4.0]], 3)
+
+
+def test_a_finished_training_is_not_repeated(training: Train) -> None:
+    first = training(WHOLE)
+    again = training(WHOLE, None)
+    assert is_same(state(first.network), state(again.network))
+    assert not is_same(state(training(WHOLE, seed=1).network), state(first.network))
+
+
+def test_the_encoder_that_is_given_stays_as_it_is(training: Train, encoder: Pretrained) -> None:
+    before = state(encoder)
+    trained = training(WHOLE)
+    assert is_same(state(encoder), before)
+    assert not is_same(state(trained.network.encoder), before)
+
+
+def test_a_frozen_encoder_keeps_weights_and_statistics(training: Train, encoder: Pretrained) -> None:
+    trained = training(Training(lrs=(0.5,), epochs=2, batch_size=8, is_frozen=True))
+    assert is_same(state(trained.network.encoder), state(encoder))
+    assert trained.network.heads[0].get_parameter("weight").abs().max() > 0
+
+
+def test_classifiers_side_by_side_do_not_disturb_each_other(training: Train) -> None:
+    both = training(Training(lrs=(0.5, 0.1), epochs=2, batch_size=8, is_frozen=True))
+    for head, lr in enumerate((0.5, 0.1)):
+        alone = training(Training(lrs=(lr,), epochs=2, batch_size=8, is_frozen=True))
+        # The gradient of a sum of losses is that of each; bf16 outputs are rounded alike in both.
+        torch.testing.assert_close(state(both.network.heads[head]), state(alone.network.heads[0]))
+
+
+def test_the_best_epoch_is_kept_and_patience_ends_it(training: Train) -> None:
+    seen: list[dict[str, torch.Tensor]] = []
+    figures = iter([1.0, 5.0, 5.0, 2.0, 9.0])
+
+    def figure(network: Classifier) -> list[float]:
+        seen.append(state(network))
+        return [next(figures)]
+
+    trained = training(Training(lrs=(0.05,), epochs=5, batch_size=8, patience=2), figure)
+    assert trained.held_out == [[1.0], [5.0], [5.0], [2.0]]
+    assert trained.epochs == 2  # the first of equal ones
+    assert is_same(state(trained.network), seen[1])
+
+
+def test_training_learns_what_can_be_learnt(training: Train, task: Task, device: Device) -> None:
+    trained = training(Training(lrs=(0.1,), epochs=10, batch_size=8))
+    assert task.test is not None
+    logits, places = logits_of(trained.network, task.test, 0, device)
+    assert places.tolist() == list(range(30))
+    accuracy = (logits.argmax(1).numpy() == task.test.labels).mean()
+    assert accuracy > 0.6  # a third by chance; more than 0.51 in 30 is 95 % sure
+
+
+def test_layers_go_from_the_images_up() -> None:
+    network = ResNet(depth=18, stem="cifar").build()
+    layers = _layers(network)
+    assert len(layers) == 10  # conv1, bn1, eight blocks
+    assert layers[0][0] is network.get_parameter("conv1.weight")
+    assert sum(map(len, layers)) == len(list(network.parameters()))
+    assert any(p is network.get_parameter("layer4.1.conv2.weight") for p in layers[-1])
+
+
+def test_with_layer_decay_what_is_near_the_images_hardly_moves(training: Train, encoder: Pretrained) -> None:
+    def moved(decay: float) -> list[float]:
+        trained = training(Training(lrs=(0.05,), epochs=1, batch_size=8, layer_decay=decay))
+        after = _layers(trained.network.encoder.encoder)
+        return [
+            max(float((a - b).detach().abs().max()) for a, b in zip(one, two, strict=True))
+            for one, two in zip(_layers(encoder.encoder), after, strict=True)
+        ]
+
+    whole, decayed = moved(1.0), moved(0.01)
+    assert decayed[0] < 1e-3 * whole[0]  # four layers: its learning rate is 1e-8 of the whole
+    assert decayed[-1] > decayed[0]

@@ -1,0 +1,148 @@
+import csv
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from tests.evaluate.conftest import MakeSet
+
+from byol.data.images import Packed
+from byol.evaluate.task import Labelled, draw_few, hold_out, listed, open_task
+from byol.run.errors import UserError
+
+
+def labelled(counts: list[int]) -> Labelled:
+    labels = np.repeat(np.arange(len(counts)), counts)
+    images = torch.zeros(len(labels), 3, 1, 1, dtype=torch.uint8)
+    return Labelled(
+        Packed(images, labels, tuple(map(str, range(len(counts))))), np.arange(len(labels)), labels
+    )
+
+
+def test_the_train_split_is_learnt_from_and_the_test_split_judged(make_set: MakeSet) -> None:
+    task = open_task(str(make_set(train=4, test=2)))
+    assert task.classes == ("blue", "green", "red")
+    assert len(task.train) == 12
+    assert task.test is not None
+    assert task.judged is task.test
+    assert task.test.labels.tolist() == [0, 0, 1, 1, 2, 2]
+    assert (task.metric, task.warnings) == ("top1", ())
+
+
+def test_one_set_alone_is_judged_itself(make_set: MakeSet) -> None:
+    task = open_task(str(make_set(test=0)))
+    assert task.test is None
+    assert task.judged is task.train
+
+
+def test_the_judged_images_may_lie_elsewhere_and_their_classes_are_renumbered(make_set: MakeSet) -> None:
+    task = open_task(
+        str(make_set("a", test=0)), str(make_set("b", train=3, test=0, classes=("green", "red")))
+    )
+    assert task.test is not None
+    assert task.test.labels.tolist() == [1, 1, 1, 2, 2, 2]
+    assert "1 of 3 classes have no image to be judged: blue" in task.warnings[0]
+
+
+def test_classes_of_unequal_size_are_judged_each_by_itself(make_set: MakeSet) -> None:
+    folder = make_set()
+    (folder / "test" / "red" / "00.png").unlink()
+    assert open_task(str(folder)).metric == "mean_per_class"
+
+
+def test_a_list_with_several_labels_is_judged_by_voc_map(make_set: MakeSet) -> None:
+    folder = make_set()
+    with (folder / "list.csv").open("w", newline="") as file:
+        rows = csv.writer(file)
+        rows.writerow(["path", "split", "labels"])
+        for number, path in enumerate(sorted(folder.rglob("*.png"))):
+            relative = path.relative_to(folder)
+            rows.writerow([relative, relative.parts[0], "warm|red" if number % 2 else "cold"])
+    task = open_task(str(folder / "list.csv"))
+    assert task.metric == "voc_map"
+    assert task.train.labels.shape == (60, 3)
+
+
+def test_what_cannot_be_judged_is_said_in_a_sentence(make_set: MakeSet, tmp_path: Path) -> None:
+    flat = tmp_path / "flat"
+    shutil.copytree(make_set("x", test=0, classes=("red",)) / "red", flat)
+    with pytest.raises(UserError, match=r"has no labels; put the images of each class"):
+        open_task(str(flat))
+    one = make_set("one", classes=("red",))
+    (one / "list.csv").write_text("path,label\ntrain/red/00.png,red\ntrain/red/01.png,red\n")
+    with pytest.raises(UserError, match=r"has the one class red to learn from; a classifier needs"):
+        open_task(str(one / "list.csv"))
+    few, more = make_set("few", test=0, classes=("green", "red")), make_set("more", test=0)
+    with pytest.raises(UserError, match=r"1 classes that the images to learn from do not have: blue"):
+        open_task(str(few), str(more))
+
+
+def test_judged_images_that_are_also_learnt_from_are_counted(make_set: MakeSet) -> None:
+    folder = make_set()
+    for i in range(3):
+        shutil.copy(folder / "train" / "red" / f"0{i}.png", folder / "test" / "red" / f"copy{i}.png")
+    assert (
+        "3 of the 33 images to be judged are also among those to learn from"
+        in open_task(str(folder)).warnings[0]
+    )
+
+
+def test_the_fingerprint_is_that_of_images_and_labels(make_set: MakeSet) -> None:
+    folder = make_set()
+    before = open_task(str(folder)).fingerprint
+    assert open_task(str(folder)).fingerprint == before
+    (folder / "test" / "red" / "00.png").rename(folder / "test" / "blue" / "99.png")
+    assert open_task(str(folder)).fingerprint != before
+
+
+@given(st.lists(st.integers(2, 30), min_size=1, max_size=5), st.floats(0.01, 0.99), st.integers(0, 9))
+def test_held_out_images_are_a_share_of_each_class_and_no_others(
+    counts: list[int], share: float, seed: int
+) -> None:
+    fit, held = hold_out(labelled(counts), share, seed)
+    assert sorted([*fit.index, *held.index]) == list(range(sum(counts)))
+    for label, count in enumerate(counts):
+        assert (held.labels == label).sum() == min(max(1, round(share * count)), count - 1)
+    assert np.array_equal(hold_out(labelled(counts), share, seed)[1].index, held.index)
+
+
+def test_another_seed_holds_out_other_images() -> None:
+    one, other = (hold_out(labelled([50, 50]), 0.2, seed)[1].index for seed in (0, 1))
+    assert not np.array_equal(one, other)
+
+
+def test_classes_of_one_image_cannot_be_held_out() -> None:
+    with pytest.raises(UserError, match="one to learn from and one to choose by"):
+        hold_out(labelled([1, 1]), 0.5, 0)
+
+
+@given(st.lists(st.integers(3, 400), min_size=2, max_size=5), st.floats(0.001, 1), st.integers(0, 9))
+def test_few_labels_are_the_same_share_of_each_class_and_the_remedy_helps(
+    counts: list[int], share: float, seed: int
+) -> None:
+    part, names = labelled(counts), [f"class{i}" for i in range(len(counts))]
+    if any(round(share * count) < 2 for count in counts):
+        with pytest.raises(UserError, match=r"use --share (0\.\d+|1) or more") as caught:
+            draw_few(part, share, seed, names)
+        share = float(str(caught.value).split("--share ")[1].split()[0])
+    few = draw_few(part, share, seed, names)
+    assert [(few.labels == i).sum() for i in range(len(counts))] == [round(share * count) for count in counts]
+    assert len(set(few.index)) == len(few)
+
+
+def test_a_list_names_the_labelled_images(make_set: MakeSet, tmp_path: Path) -> None:
+    part = open_task(str(make_set())).train
+    names = tmp_path / "1percent.txt"
+    names.write_text("red/00.png\ngreen/03.png\n")
+    few = listed(part, names)
+    assert [part.images.name(i) for i in few.index] == ["train/green/03.png", "train/red/00.png"]
+    names.write_text("red/00.png\nred/77.png\n")
+    with pytest.raises(
+        UserError, match=r"names 1 images that are not in the training set, such as red/77.png"
+    ):
+        listed(part, names)
+    with pytest.raises(UserError, match="there is no list"):
+        listed(part, tmp_path / "none.txt")

@@ -1,0 +1,142 @@
+from pathlib import Path
+
+import pytest
+import timm
+import torch
+import torchvision
+from safetensors.torch import save_file
+from torch import nn
+
+from byol.pretrained import load
+from byol.run.errors import UserError
+from byol.zoo import without_classifier
+
+
+@pytest.fixture(scope="module")
+def resnet() -> nn.Module:
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        network: nn.Module = torchvision.models.resnet18(num_classes=7)
+        return network.eval()
+
+
+@pytest.fixture
+def images() -> torch.Tensor:
+    return torch.randn(2, 3, 64, 64, generator=torch.Generator().manual_seed(0))
+
+
+def representation(network: nn.Module, images: torch.Tensor) -> torch.Tensor:
+    """Return what stands before the classifier of a torchvision ResNet."""
+    seen: list[torch.Tensor] = []
+    handle = network.get_submodule("fc").register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0]))
+    network(images)
+    handle.remove()
+    return seen[0]
+
+
+@pytest.mark.parametrize("library", ["timm", "torchvision"])
+@pytest.mark.parametrize("prefix", ["", "module.encoder_q.", "state_dict.module.backbone."])
+def test_a_checkpoint_of_any_nesting_gives_the_encoder(
+    library: str, prefix: str, resnet: nn.Module, images: torch.Tensor, tmp_path: Path
+) -> None:
+    weights = {f"{prefix}{name}": value for name, value in resnet.state_dict().items()}
+    content: object = {**weights, "head.weight": torch.zeros(3, 3)}
+    if prefix.startswith("state_dict."):
+        content = {"epoch": 3, "state_dict": {k.removeprefix("state_dict."): v for k, v in weights.items()}}
+    torch.save(content, tmp_path / "weights.pth")
+    opened = load(f"{library}:resnet18@{tmp_path / 'weights.pth'}")
+    with torch.no_grad():
+        # timm pools over the two sides in another order: float32 sums of 4 numbers.
+        torch.testing.assert_close(opened(images), representation(resnet, images), rtol=1e-5, atol=1e-5)
+    assert not opened.training
+
+
+def test_a_safetensors_file_gives_the_encoder(
+    resnet: nn.Module, images: torch.Tensor, tmp_path: Path
+) -> None:
+    save_file(resnet.state_dict(), tmp_path / "weights.safetensors")
+    opened = load(f"torchvision:resnet18@{tmp_path / 'weights.safetensors'}")
+    with torch.no_grad():
+        assert torch.equal(opened(images), representation(resnet, images))
+
+
+def test_of_two_networks_in_a_checkpoint_one_has_to_be_chosen(
+    resnet: nn.Module, images: torch.Tensor, tmp_path: Path
+) -> None:
+    other = torchvision.models.resnet18()
+    file = tmp_path / "both.pth"
+    weights = {f"backbone.{k}": v for k, v in resnet.state_dict().items()}
+    weights |= {f"momentum_backbone.{k}": v for k, v in other.state_dict().items()}
+    torch.save(weights, file)
+    with pytest.raises(
+        UserError, match=r"2 networks.*backbone\., momentum_backbone\.; choose one with .*#backbone"
+    ):
+        load(f"torchvision:resnet18@{file}")
+    opened = load(f"torchvision:resnet18@{file}#backbone")
+    with torch.no_grad():
+        assert torch.equal(opened(images), representation(resnet, images))
+
+
+def test_a_checkpoint_of_another_network_is_refused(resnet: nn.Module, tmp_path: Path) -> None:
+    file = tmp_path / "weights.pth"
+    torch.save(resnet.state_dict(), file)
+    with pytest.raises(
+        UserError, match=r"hold a timm:resnet50: \d+ of its \d+ weights do not fit, the first"
+    ):
+        load(f"timm:resnet50@{file}")
+    torch.save({"a": {"weight": torch.zeros(2)}}, file)
+    with pytest.raises(UserError, match=r"no key ends with conv1.weight; it has 1 tensors, such as a.weight"):
+        load(f"timm:resnet18@{file}")
+    file.write_bytes(b"PK\x03\x04 no checkpoint")
+    with pytest.raises(UserError, match="cannot be read as weights alone"):
+        load(f"timm:resnet18@{file}")
+    with pytest.raises(UserError, match="there is no checkpoint at"):
+        load(f"timm:resnet18@{tmp_path / 'none.pth'}")
+
+
+def test_a_checkpoint_without_its_network_is_refused_with_the_remedy(tmp_path: Path) -> None:
+    (tmp_path / "weights.pth").touch()
+    with pytest.raises(UserError, match=r"does not say which network it belongs to; name it: timm:NAME@"):
+        load(tmp_path / "weights.pth")
+
+
+def test_a_name_that_is_not_there_is_answered_with_what_is_near() -> None:
+    with pytest.raises(UserError, match=r"no network named 'resnet19'; near it: resnet"):
+        load("timm:resnet19")
+    with pytest.raises(UserError, match=r"no network named 'resnet19'; near it: resnet"):
+        load("torchvision:resnet19")
+    with pytest.raises(UserError, match=r"raft_large does not classify images"):
+        load("torchvision:raft_large@weights.pth")
+
+
+@pytest.mark.parametrize("library", ["timm", "torchvision"])
+def test_weights_that_cannot_be_had_are_a_sentence(library: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    def offline(*_: object, **__: object) -> nn.Module:
+        raise OSError("no route to host\nand more")
+
+    monkeypatch.setattr(timm, "create_model", offline)
+    monkeypatch.setattr(torchvision.models, "get_model", offline)
+    with pytest.raises(UserError, match=r"cannot be downloaded \(no route to host\); give .*@FILE"):
+        load(f"{library}:resnet18")
+
+
+def test_the_preprocessing_is_the_library_s_own(resnet: nn.Module, tmp_path: Path) -> None:
+    torch.save(resnet.state_dict(), tmp_path / "weights.pth")
+    theirs = load(f"torchvision:resnet18@{tmp_path / 'weights.pth'}")
+    assert (theirs.size, theirs.crop_share) == (224, 224 / 256)
+    torch.testing.assert_close(theirs.mean.flatten(), torch.tensor([0.485, 0.456, 0.406]))
+    assert load(f"timm:resnet18@{tmp_path / 'weights.pth'}").crop_share == 0.95
+
+
+@pytest.mark.parametrize("name", ["resnet18", "mobilenet_v3_small", "shufflenet_v2_x0_5", "efficientnet_b0"])
+def test_the_classifier_comes_off_whatever_it_is_called(name: str) -> None:
+    network = torchvision.models.get_model(name)
+    linear = [module for module in network.modules() if isinstance(module, nn.Linear)][-1]
+    with torch.no_grad():
+        output = without_classifier(network.eval(), name)(torch.zeros(1, 3, 64, 64))
+    assert output.shape == (1, linear.in_features)
+
+
+def test_a_network_without_a_linear_classifier_is_refused() -> None:
+    with pytest.raises(UserError, match="squeezenet1_1 has no linear classifier"):
+        without_classifier(torchvision.models.squeezenet1_1(), "squeezenet1_1")
