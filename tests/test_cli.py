@@ -10,9 +10,11 @@ from collections.abc import Callable
 from dataclasses import fields
 from pathlib import Path
 
+import numpy as np
 import pytest
+from PIL import Image
 
-from byol.cli import VERBS, main
+from byol.cli import PROTOCOLS, VERBS, main
 from byol.recipe import Recipe, read_recipe
 from byol.recipes import RECIPES
 from byol.run.folder import RunFolder
@@ -198,3 +200,88 @@ def test_eval_prints_one_json_object(tmp_path: Path, thumbnails: Path) -> None:
     assert (result["settings"]["k"], result["learnt_from"], result["judged"]) == (5, 26, 26)
     (line,) = (tmp_path / "run" / "results" / "results.jsonl").read_text().splitlines()
     assert json.loads(line) == result
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run of a few seconds on pictures of two kinds, which also serve to judge it."""
+    folder, random = tmp_path_factory.mktemp("cli"), np.random.default_rng(0)
+    for number in range(60):
+        split, kind = ("test", "train")[number % 3 > 0], ("dark", "light")[number % 2]
+        path = folder / "set" / split / kind / f"{number:02}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        level = 90 + 60 * (number % 2)
+        Image.fromarray(np.clip(random.normal(level, 40, (8, 8, 3)), 0, 255).astype(np.uint8)).save(path)
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setenv("BYOL_CACHE", str(folder / "cache"))
+        words = ["pretrain", "builtin", "--data", str(folder / "set"), "--out", str(folder / "run"), *QUICK]
+        assert main(words) == 0
+    return folder / "run"
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["knn", "--k", "3", "--temperature", "0.1"],
+        ["linear", "--strengths", "1", "0.1", "--flip"],
+        ["linear-paper", "--epochs", "1", "--lrs", "0.1"],
+        ["finetune", "--epochs", "1", "--at-least", "1", "--lrs", "0.1", "--optimizer", "adamw"],
+        ["fewlabel-linear", "--share", "0.5", "--draws", "2", "--by.strengths", "1"],
+        ["fewlabel-finetune", "--share", "0.5", "--draws", "2", "--by.lrs", "0.1", "--by.epochs", "1"],
+        ["unlabelled"],
+    ],
+    ids=lambda words: words[0],
+)
+def test_every_protocol_prints_a_table_and_files_its_figures(
+    words: list[str], run: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    protocol, *flags = words
+    assert main(["eval", protocol, str(run), "--data", str(run.parent / "set"), *flags]) == 0
+    said = capsys.readouterr().out
+    assert str(run) in said
+    assert "random initialisation" in said
+    last = (run / "results" / "results.jsonl").read_text().splitlines()[-1]
+    assert json.loads(last)["protocol"] == protocol
+
+
+def test_transfer_prints_a_line_for_each_set_and_protocol(
+    run: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    data = str(run.parent / "set")
+    flags = ["--linear.strengths", "1", "--finetune.epochs", "1", "--finetune.at-least", "1"]
+    assert main(["eval", "transfer", str(run), "--data", data, data, *flags, "--finetune.lrs", "0.1"]) == 0
+    said = capsys.readouterr().out
+    assert said.count("linear ") == said.count("finetune ") == 2
+
+
+def test_compare_answers_in_a_sentence_and_an_exit_code(
+    run: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ["compare", str(run), str(run / "encoder.safetensors"), "--data", str(run.parent / "set")]
+    assert main(words) == 3
+    assert "cannot be told apart: +0.0" in capsys.readouterr().out
+    assert main([*words, "--json", "--protocol", "linear"]) == 3
+    found = json.loads(capsys.readouterr().out)
+    assert (found["verdict"], found["exit_code"]) == ("undecided", 3)
+
+
+def test_what_cannot_be_judged_is_one_sentence(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    data = str(run.parent / "set")
+    assert "say which encoder" in refused(["eval", "knn", "--data", data], capsys)
+    assert "say which two encoders" in refused(["compare", str(run), "--data", data], capsys)
+    assert "there is no encoder at" in refused(["eval", "knn", str(run / "none"), "--data", data], capsys)
+    assert "k is 41, but 40" in refused(["eval", "knn", str(run), "--data", data, "--k", "41"], capsys)
+    assert "did you mean --temperature" in refused(
+        ["eval", "knn", str(run), "--data", data, "--temprature", "1"], capsys
+    )
+    assert "use --share" in refused(
+        ["eval", "fewlabel-linear", str(run), "--data", data, "--share", "0.01"], capsys
+    )
+
+
+@pytest.mark.parametrize("protocol", PROTOCOLS)
+def test_every_protocol_explains_its_flags(protocol: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as stopped:
+        main(["eval", protocol, "--help"])
+    assert not stopped.value.code
+    assert "--data" in capsys.readouterr().out

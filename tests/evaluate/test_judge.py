@@ -104,7 +104,7 @@ def test_warnings_and_leave_one_out_are_part_of_the_result(encoder: Pretrained, 
 
 def test_transfer_is_a_table_of_sets_and_protocols(encoder: Pretrained, make_set: MakeSet) -> None:
     sets = [str(make_set("a")), str(make_set("b", classes=("green", "red")))]
-    protocols = Linear(strengths=(1.0,)), FineTune(epochs=1, lrs=(0.1,))
+    protocols = Linear(strengths=(1.0,)), FineTune(at_least=1, epochs=1, lrs=(0.1,))
     table = transfer(encoder, sets, protocols=protocols).table()
     assert table[0] == ["data", "protocol", "metric", "tiny", "random initialisation"]
     assert [line[:3] for line in table[1:]] == [

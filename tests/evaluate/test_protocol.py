@@ -1,6 +1,7 @@
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -20,6 +21,7 @@ from byol.evaluate.protocol import (
     Outcome,
     Retrain,
 )
+from byol.evaluate.supervised import Trained, Training, train
 from byol.evaluate.task import Labelled, Task, hold_out, open_task
 from byol.pretrained import Pretrained
 from byol.run.device import Device
@@ -30,7 +32,7 @@ QUICK: list[EvaluationProtocol] = [
     Knn(k=5),
     Linear(strengths=(1e-2, 1.0)),
     LinearSgd(epochs=2, lrs=(0.1, 1.0)),
-    FineTune(epochs=2, lrs=(0.1, 1.0)),
+    FineTune(at_least=1, epochs=2, lrs=(0.1, 1.0)),
     FewLabels(share=0.5, draws=2, by=Linear(strengths=(1e-2, 1.0), held_out=0.2)),
     FewLabels(share=0.5, draws=2, by=Retrain(lrs=(0.1, 1.0), epochs=(1, 2))),
 ]
@@ -174,7 +176,7 @@ def test_one_label_in_a_hundred_of_a_small_class_is_refused(
 
 
 def test_runs_of_fine_tuning_have_seeds_of_their_own(encoder: Pretrained, task: Task, bench: Bench) -> None:
-    outcome = FineTune(epochs=1, lrs=(0.1,), runs=2).judge(encoder, task, bench)
+    outcome = FineTune(at_least=1, epochs=1, lrs=(0.1,), runs=2).judge(encoder, task, bench)
     assert len(outcome.scores) == 2
     assert not np.array_equal(outcome.scores[0], outcome.scores[1])
 
@@ -203,3 +205,23 @@ def test_settings_out_of_range_are_refused() -> None:
         FewLabels(share=0)
     with pytest.raises(UserError, match="layer_decay is 2"):
         FineTune(layer_decay=2)
+
+
+def test_a_small_set_is_learnt_for_as_many_steps_as_a_large_one(
+    encoder: Pretrained, task: Task, bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[Training] = []
+
+    def watched(*arguments: Any, **named: Any) -> Trained:
+        seen.append(arguments[3])
+        return train(*arguments, **named)
+
+    monkeypatch.setattr("byol.evaluate.protocol.train", watched)
+    FineTune(epochs=2, at_least=50, lrs=(0.1,), patience=0.5).judge(encoder, task, bench)
+    (training,) = seen
+    steps_an_epoch = 54 // training.batch_size  # a tenth of 60 images is held out
+    assert training.batch_size == 2
+    assert training.epochs == 2  # of 27 steps
+    assert training.epochs * steps_an_epoch >= 50
+    FineTune(epochs=2, at_least=100, lrs=(0.1,)).judge(encoder, task, bench)
+    assert (seen[1].epochs, seen[1].patience) == (4, 2)

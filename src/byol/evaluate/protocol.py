@@ -5,6 +5,7 @@ scores of the judged images. All that is chosen is chosen on a part of the train
 for it; the judged images are looked at once, at the end. N training images, M judged ones, C classes.
 """
 
+import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from itertools import product
@@ -249,7 +250,8 @@ class FineTune(_AgainstRandom):
         optimizer: "sgd" with Nesterov momentum 0.9, or "adamw".
         lrs: peak learning rates of the sweep, per 256 images; by default those of the optimiser.
         epochs: passes at most, over which the learning rate falls by a cosine.
-        patience: epochs without improvement on the held-out images before the end.
+        at_least: steps, below which a small set gets more epochs; the paper has 20,000 for every set.
+        patience: share of the epochs without improvement on the held-out images before the end.
         batch_size: images a step; fewer where there are fewer than 16 steps an epoch.
         weight_decay: of all weights but biases and norms.
         layer_decay: the learning rate of a layer is this times that of the layer above; 1 is none.
@@ -257,14 +259,16 @@ class FineTune(_AgainstRandom):
         runs: repetitions with seeds of their own.
 
     Source: BYOL (2006.07733), appendix D.3: SGD, batches of 256, seven learning rates from 1e-4 to 1e-1, and
-    statistics of batch norm that keep max(1 - 10 / steps per epoch, 0.9).
+    statistics of batch norm that keep max(1 - 10 / steps per epoch, 0.9). The three learning rates are a
+    choice: encoders that saw few images wanted 0.1 or more (docs/log.md).
     """
 
     name: ClassVar[str] = "finetune"
     optimizer: Literal["sgd", "adamw"] = "sgd"
     lrs: tuple[float, ...] = ()
     epochs: int = 30
-    patience: int = 10
+    at_least: int = 3000
+    patience: float = 0.5
     batch_size: int = 256
     weight_decay: float = 0.0
     layer_decay: float = 1.0
@@ -273,8 +277,9 @@ class FineTune(_AgainstRandom):
 
     def __post_init__(self) -> None:
         _check_share("held_out", self.held_out)
-        if not 0 < self.layer_decay <= 1:
-            raise UserError(f"layer_decay is {self.layer_decay}; choose a value in (0, 1].")
+        for name in ("layer_decay", "patience"):
+            if not 0 < getattr(self, name) <= 1:
+                raise UserError(f"{name} is {getattr(self, name)}; choose a value in (0, 1].")
 
     def judge(self, encoder: Pretrained, task: Task, bench: Bench) -> Outcome:
         """Return logits of the network."""
@@ -284,6 +289,7 @@ class FineTune(_AgainstRandom):
             own = replace(bench, seed=bench.seed + run)
             fit, held = hold_out(task.train, self.held_out, own.seed)
             batch_size = _fitting(self.batch_size, len(fit))
+            epochs = max(self.epochs, math.ceil(self.at_least / (len(fit) // batch_size)))
 
             def held_figure(network: Classifier, held: Labelled = held, own: Bench = own) -> list[float]:
                 return [_held_figure(network, 0, held, task, own)]
@@ -292,12 +298,12 @@ class FineTune(_AgainstRandom):
             for lr in self.lrs or _FINETUNE_LRS[self.optimizer]:
                 training = Training(
                     lrs=(lr * batch_size / 256,),
-                    epochs=self.epochs,
+                    epochs=epochs,
                     batch_size=batch_size,
                     optimizer=self.optimizer,
                     weight_decay=self.weight_decay,
                     layer_decay=self.layer_decay,
-                    patience=self.patience,
+                    patience=math.ceil(self.patience * epochs),
                 )
                 title = f"{encoder.name}: lr {lr:g}, run {run + 1} of {self.runs}"
                 trained = _train(encoder, fit, task, training, own, title, held_figure)
@@ -397,7 +403,7 @@ class FewLabels(_AgainstRandom):
         )
 
 
-_FINETUNE_LRS = {"sgd": (1e-3, 1e-2, 1e-1), "adamw": (1e-4, 3e-4, 1e-3)}
+_FINETUNE_LRS = {"sgd": (1e-2, 1e-1, 3e-1), "adamw": (1e-4, 3e-4, 1e-3)}
 
 
 def _rows(
