@@ -24,6 +24,8 @@ def found(*values: float, failures: tuple[str, ...] = ()) -> Outcome:
         # Standard deviations of 1 and three seeds: twice the standard error is 2 sqrt(2/3) = 1.633.
         (found(50.0, 51.0, 52.0), found(48.4, 49.4, 50.4), "cannot be told"),
         (found(50.0, 51.0, 52.0), found(48.3, 49.3, 50.3), "holds"),
+        (found(90), found(50), "cannot be told"),  # one seed has no spread to measure a difference by
+        (found(90, 91), found(50), "cannot be told"),
         (found(50), found(failures=("the loss became nan",)), "holds"),
         (found(failures=("the loss became nan",)), found(50), "does not hold"),
         (found(), found(), "cannot be told"),

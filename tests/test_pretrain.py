@@ -1,4 +1,5 @@
 import json
+import math
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -10,12 +11,17 @@ from safetensors import safe_open
 from torch import nn
 
 import byol
-from byol.model.predictor import NoPredictor
+from byol.learner import build
+from byol.model.encoder import ConvNet
+from byol.model.head import Mlp
+from byol.model.predictor import DirectCopy, DirectPred, NoPredictor, OptimalLinear
 from byol.model.target import Ema, Shared
+from byol.monitor import refuse_nan
 from byol.optim import Sgd
 from byol.pretrain import pretrain
 from byol.recipe import Recipe
 from byol.run import checkpoint
+from byol.run.device import pick_device
 from byol.run.errors import UserError
 from byol.run.folder import RunFolder
 from byol.run.record import read
@@ -98,23 +104,44 @@ def test_a_collapse_is_said_in_words(
     assert "feature spread" in said
 
 
+@pytest.mark.parametrize(
+    "predictor", [Mlp(hidden=8, out=4), DirectPred(), DirectCopy(), OptimalLinear()], ids=lambda p: p.kind
+)
 def test_a_loss_that_is_not_finite_stops_the_run_before_it_is_saved(
-    tiny: MakeRecipe, thumbnails: Path, tmp_path: Path
+    predictor: Any, tiny: MakeRecipe, thumbnails: Path, tmp_path: Path
 ) -> None:
-    recipe = replace(tiny(thumbnails), optimizer=Sgd(base_lr=1e30), warmup_epochs=0, precision="float32")
+    recipe = replace(
+        tiny(thumbnails),
+        optimizer=Sgd(base_lr=1e30),
+        predictor=predictor,
+        warmup_epochs=0,
+        precision="float32",
+    )
     with pytest.raises(UserError, match=r"the loss became nan at step \d+.*--optimizer\.base-lr"):
         pretrain(recipe, tmp_path / "run", checkpoint_seconds=0)
     newest = checkpoint.newest(RunFolder(tmp_path / "run").checkpoints)
     if newest is not None:
         state = checkpoint.load(newest, torch.device("cpu"))
-        assert all(
-            tensor.isfinite().all() for tensor in state["online"].values() if tensor.is_floating_point()
-        )
+        tensors = [value for value in state["online"].values() if isinstance(value, torch.Tensor)]
+        assert all(tensor.isfinite().all() for tensor in tensors if tensor.is_floating_point())
+
+
+def test_the_first_step_that_is_not_finite_is_named(tiny: MakeRecipe) -> None:
+    learner = build(tiny("builtin"), pick_device("float32"))
+    learner.step = 10
+    learner.losses = [torch.tensor(loss) for loss in (1.0, 2.0, math.inf, math.nan)]
+    with pytest.raises(UserError, match="the loss became inf at step 9"):
+        refuse_nan(learner)
 
 
 @pytest.mark.parametrize(
     ("change", "message"),
-    [({"batch_size": 64}, "64.*26 images"), ({"data": "/nowhere/at/all"}, "no images at /nowhere")],
+    [
+        ({"batch_size": 64}, "64.*26 images"),
+        ({"data": "/nowhere/at/all"}, "no images at /nowhere"),
+        ({"encoder": ConvNet(widths=(4,) * 8)}, "cannot take images of 12 x 12 px"),
+        ({"evaluation_size": 1}, "cannot take images of 1 x 1 px"),
+    ],
 )
 def test_what_cannot_work_is_one_sentence_and_leaves_no_run_behind(
     change: dict[str, Any], message: str, tiny: MakeRecipe, photographs: Path, tmp_path: Path
@@ -139,6 +166,16 @@ def test_judging_leaves_the_learning_network_untouched(tiny: MakeRecipe, thumbna
     assert learner.online.training
     for name, tensor in learner.online.state_dict().items():
         assert torch.equal(tensor, before[name]), name
+
+
+def test_an_encoder_of_ones_own_keeps_its_weights(tiny: MakeRecipe) -> None:
+    recipe = replace(tiny("builtin"), initialization="truncated-normal")
+    own = recipe.encoder.build()
+    before = {name: tensor.clone() for name, tensor in own.state_dict().items()}
+    learner = build(recipe, pick_device("float32"), own)
+    assert all(torch.equal(tensor, before[name]) for name, tensor in own.state_dict().items())
+    first = learner.online.projector.get_parameter("0.weight")  # drawn, as the recipe says
+    assert first.abs().max() <= 2.0 / math.sqrt(first.shape[1])
 
 
 def test_an_encoder_of_ones_own_learns(tiny: MakeRecipe, thumbnails: Path, tmp_path: Path) -> None:

@@ -1,4 +1,6 @@
 import json
+import math
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -7,8 +9,11 @@ import torch
 from torch import nn
 
 from byol.algorithm import Online
-from byol.model.head import Mlp
+from byol.model.encoder import ConvNet
+from byol.model.head import Mlp, SimSiamProjector
+from byol.model.predictor import SimSiamPredictor
 from byol.model.target import Ema
+from byol.optim import AdamW, Lars, Sgd
 from byol.recipe import Recipe, diff, from_json, read_recipe
 from byol.recipes import RECIPES, builtin, named
 from byol.run.errors import UserError
@@ -103,6 +108,29 @@ def test_a_wrong_value_is_refused_with_its_place(
 def test_a_missing_recipe_file_is_one_sentence(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="cannot be read"):
         read_recipe(tmp_path / "none.json")
+
+
+@pytest.mark.parametrize(
+    ("build", "message"),
+    [
+        (lambda: replace(builtin(), seed=-1), r"seed is -1.*\[0, 2147483648\)"),
+        (lambda: replace(builtin(), seed=2**31), "seed is 2147483648"),
+        (lambda: replace(builtin(), epochs=0), "epochs is 0; use 1 or more"),
+        (lambda: replace(builtin(), evaluation_size=0), "evaluation_size is 0; use 1 or more"),
+        (lambda: ConvNet(widths=()), "number of encoder.widths is 0"),
+        (lambda: ConvNet(widths=(8, 0)), "encoder.widths is 0"),
+        (lambda: Mlp(hidden=0), "hidden of a head is 0"),
+        (lambda: Mlp(out=0), "out of a head is 0"),
+        (lambda: SimSiamProjector(layers=0), "projector.layers is 0"),
+        (lambda: SimSiamPredictor(hidden=0), "predictor.hidden is 0"),
+        (lambda: Lars(base_lr=-0.1), "optimizer.base_lr is -0.1; use 0 or more"),
+        (lambda: Sgd(weight_decay=-1.0), "optimizer.weight_decay is -1.0"),
+        (lambda: AdamW(base_lr=math.nan), "optimizer.base_lr is nan"),
+    ],
+)
+def test_a_setting_out_of_its_range_is_refused(build: Callable[[], object], message: str) -> None:
+    with pytest.raises(UserError, match=message):
+        build()
 
 
 def test_a_batch_larger_than_the_set_names_both_numbers() -> None:

@@ -31,7 +31,7 @@ from byol.model.predictor import (
     SymmetricLinear,
 )
 from byol.model.target import ConstantEma, Fixed, Shared
-from byol.pretrain import pretrain
+from byol.pretrain import Timeline, pretrain
 from byol.recipe import Recipe, read_recipe
 from byol.run import checkpoint
 from byol.run.errors import Interrupted, UserError
@@ -203,6 +203,43 @@ def test_after_kill_minus_nine_it_continues_from_the_last_checkpoint(
     pretrain(recipe, out, resume=True, workers=0)
     assert_same_bits(final_state(tmp_path / "whole"), final_state(out))
     assert numbers(tmp_path / "whole") == numbers(out)
+
+
+def test_a_signal_to_the_whole_process_group_saves_the_run(
+    photographs: Path, tiny: MakeRecipe, tmp_path: Path
+) -> None:
+    """As schedulers and `timeout` send it: the workers get it too, and must not die under the step."""
+    recipe = replace(tiny(photographs), epochs=400)
+    file = tmp_path / "recipe.json"
+    file.write_text(json.dumps(recipe.to_json()))
+    out = tmp_path / "run"
+    words = [sys.executable, "-m", "byol", "pretrain", str(file), "--out", str(out), "--workers", "2"]
+    running = subprocess.Popen(words, stderr=subprocess.PIPE, start_new_session=True)
+    deadline = time.monotonic() + 120
+    while not RunFolder(out).metrics.exists() or not RunFolder(out).metrics.read_text():
+        assert running.poll() is None, running.communicate()[1].decode()
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+    os.killpg(running.pid, signal.SIGTERM)
+    said = running.communicate()[1].decode()
+    assert running.returncode == 128 + signal.SIGTERM, said
+    assert "Traceback" not in said
+    assert 0 < final_state(out)["step"] < 1200
+
+
+def test_a_run_stopped_between_two_records_records_the_same(
+    thumbnails: Path, tiny: MakeRecipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A record is the mean loss of the steps since the one before, those of before the stop too."""
+    monkeypatch.setattr(Timeline, "is_recorded", lambda _, step: step % 6 == 0)
+    recipe = tiny(thumbnails)
+    pretrain(recipe, tmp_path / "whole")
+    stop_after(monkeypatch, 7)
+    with pytest.raises(Interrupted):
+        pretrain(recipe, tmp_path / "stopped")
+    assert len(final_state(tmp_path / "stopped")["losses"]) == 2
+    pretrain(recipe, tmp_path / "stopped", resume=True)
+    assert numbers(tmp_path / "whole") == numbers(tmp_path / "stopped")
 
 
 def test_the_same_seed_gives_the_same_run_and_another_another(

@@ -50,12 +50,14 @@ class Outcome:
 def verdict(finding: Finding, outcomes: dict[Place, Outcome]) -> str:
     """Return whether a finding holds: "holds", "does not hold" or "cannot be told".
 
-    It can be told when the means differ by more than twice the standard error of their difference. A cell
-    that diverged loses against one that did not.
+    It can be told when the means differ by more than twice the standard error of their difference, which
+    takes two seeds or more of each. A cell that diverged loses against one that did not.
     """
     better, worse = outcomes[finding.better], outcomes[finding.worse]
     if not better.values or not worse.values:
         return "holds" if better.values else "does not hold" if worse.values else "cannot be told"
+    if min(len(better.values), len(worse.values)) < 2:
+        return "cannot be told"
     error = math.sqrt(sum(side.deviation**2 / len(side.values) for side in (better, worse)))
     difference = better.mean - worse.mean
     if abs(difference) <= 2 * error:

@@ -4,7 +4,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from byol.algorithm import Online
 from byol.classifier import OnlineClassifier
@@ -28,6 +28,7 @@ class Learner:
         seconds: wall-clock time spent, over all resumptions.
         bad_files: names of files that could not be decoded.
         baselines: accuracies to be beaten, measured before the first step.
+        losses: () each, of the steps since the last record, left on the device.
     """
 
     online: Online
@@ -38,6 +39,7 @@ class Learner:
     seconds: float = 0.0
     bad_files: set[str] = field(default_factory=set)
     baselines: dict[str, dict[str, float]] = field(default_factory=dict)
+    losses: list[Tensor] = field(default_factory=list)
 
     def state(self) -> dict[str, Any]:
         """Return all of it as tensors and plain values."""
@@ -50,6 +52,7 @@ class Learner:
             "seconds": self.seconds,
             "bad_files": sorted(self.bad_files),
             "baselines": self.baselines,
+            "losses": list(self.losses),
         }
 
     def restore(self, state: dict[str, Any]) -> None:
@@ -61,6 +64,7 @@ class Learner:
             self.classifier.restore(state)
         self.step, self.seconds = state["step"], state["seconds"]
         self.bad_files, self.baselines = set(state["bad_files"]), state["baselines"]
+        self.losses = list(state["losses"])
 
 
 def build(recipe: Recipe, device: Device, encoder: nn.Module | None = None, num_classes: int = 0) -> Learner:
@@ -69,15 +73,23 @@ def build(recipe: Recipe, device: Device, encoder: nn.Module | None = None, num_
     Args:
         recipe: what to build.
         device: where, and in which memory format.
-        encoder: any module (B, 3, H, W) -> (B, D) in place of the recipe's.
+        encoder: any module (B, 3, H, W) -> (B, D) in place of the recipe's; it keeps its weights.
         num_classes: of the labels that an online classifier learns; 0 for none.
+
+    Raises:
+        UserError: the encoder cannot take images of the recipe's sizes, or does not give (B, D).
     """
     torch.manual_seed(recipe.seed)
+    is_own = encoder is not None
     encoder = recipe.encoder.build() if encoder is None else encoder
     dim = representation_dim(encoder, recipe.views.size)
+    for size in {*recipe.views.sizes, recipe.evaluation_size}:
+        representation_dim(encoder, size)
     projector = recipe.projector.build(dim)
     online = Online(encoder, projector, recipe.predictor.build(recipe.projector.out))
-    initialize(online, recipe.initialization)
+    for name, part in online.named_children():
+        if name != "encoder" or not is_own:
+            initialize(part, recipe.initialization)
     online.to(device.device, memory_format=device.memory_format).train()  # type: ignore[call-overload]
     target = recipe.target.build(online).train()
     optimizer = recipe.optimizer.build(online)

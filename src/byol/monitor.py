@@ -25,38 +25,38 @@ QUICK = (5_000, 1_000)
 COLLAPSED_SPREAD = 0.1
 
 
-def measure(result: Step, losses: list[Tensor], learner: Learner, device: Device) -> dict[str, float]:
+def measure(result: Step, learner: Learner, device: Device) -> dict[str, float]:
     """Return the numbers of a record. This is the one place in the loop that waits for the device.
 
     Args:
         result: of the newest step.
-        losses: of all steps since the last record, () each.
-        learner: whose gradients are still those of the newest step.
+        learner: whose gradients are still those of the newest step, with the losses since the last record.
         device: over whose processes the loss is averaged.
 
     Raises:
         UserError: a loss is not finite.
     """
-    refuse_nan(losses, learner)
+    refuse_nan(learner)
     gradients = [p.grad for p in learner.online.parameters() if p.grad is not None]
     return {
-        "loss": device.mean(torch.stack(losses).mean()).item(),
+        "loss": device.mean(torch.stack(learner.losses).mean()).item(),
         "feature_spread": feature_spread(result.branch.projection),
         "effective_rank": effective_rank(result.branch.representation),
         "gradient_norm": torch.linalg.vector_norm(torch.stack(torch._foreach_norm(gradients))).item(),
     }
 
 
-def refuse_nan(losses: list[Tensor], learner: Learner) -> None:
+def refuse_nan(learner: Learner) -> None:
     """Stop when one of the newest losses is not finite, before anything of it is saved.
 
     Raises:
-        UserError: naming the step.
+        UserError: naming the first such step.
     """
-    for back, loss in enumerate(reversed(torch.stack(losses).tolist() if losses else [])):
+    losses = torch.stack(learner.losses).tolist() if learner.losses else []
+    for step, loss in enumerate(losses, learner.step - len(losses) + 1):
         if not math.isfinite(loss):
             raise UserError(
-                f"the loss became {loss} at step {learner.step - back}; the last checkpoint is from before. "
+                f"the loss became {loss} at step {step}; the last checkpoint is from before. "
                 "Lower --optimizer.base-lr, lengthen --warmup-epochs, or try --precision float32."
             )
 

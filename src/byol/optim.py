@@ -12,6 +12,8 @@ from typing import Any, Literal, overload
 import torch
 from torch import Tensor, nn
 
+from byol.run.errors import refuse_below
+
 
 @dataclass(frozen=True, kw_only=True)
 class Lars:
@@ -29,6 +31,10 @@ class Lars:
     weight_decay: float = 1.5e-6
     momentum: float = 0.9
     trust: float = 1e-3
+
+    def __post_init__(self) -> None:
+        refuse_below("optimizer.base_lr", self.base_lr, 0)
+        refuse_below("optimizer.weight_decay", self.weight_decay, 0)
 
     def build(self, network: nn.Module) -> torch.optim.Optimizer:
         """Return the optimiser over the parameters of a network."""
@@ -57,6 +63,10 @@ class Sgd:
     momentum: float = 0.9
     decay_all: bool = False
 
+    def __post_init__(self) -> None:
+        refuse_below("optimizer.base_lr", self.base_lr, 0)
+        refuse_below("optimizer.weight_decay", self.weight_decay, 0)
+
     def build(self, network: nn.Module) -> torch.optim.Optimizer:
         """Return the optimiser over the parameters of a network."""
         groups = _groups(
@@ -79,6 +89,10 @@ class AdamW:
     kind: Literal["adamw"] = "adamw"
     base_lr: float = 1e-3
     weight_decay: float = 1e-4
+
+    def __post_init__(self) -> None:
+        refuse_below("optimizer.base_lr", self.base_lr, 0)
+        refuse_below("optimizer.weight_decay", self.weight_decay, 0)
 
     def build(self, network: nn.Module) -> torch.optim.Optimizer:
         """Return the optimiser over the parameters of a network."""

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from byol.algorithm import bootstrap_step
 from byol.data.images import Files, Packed, open_data
@@ -136,7 +136,6 @@ def pretrain(
             world_size=device.world_size,
         )
         first_step, saved_at, watch = learner.step, time.monotonic(), Stopwatch(learner.seconds)
-        losses: list[Tensor] = []  # of the steps since the last record, left on the device
         scores: dict[str, float] = {}
         has_collapsed = False
 
@@ -164,13 +163,13 @@ def pretrain(
                     learner.classifier.step(result.branch.representation, labels, lr)
                 # -----------------------------------------------------------------------------
                 learner.step = step = batch.step + 1
-                losses.append(result.loss)
+                learner.losses.append(result.loss)
                 _name_bad(batch.bad, learner.bad_files, progress)
 
                 if timeline.is_recorded(step):
                     rate = watch.rate((step - first_step) * recipe.batch_size)
                     record = {
-                        **measure(result, losses, learner, device),
+                        **measure(result, learner, device),
                         **{
                             "lr": lr,
                             "tau": tau,
@@ -178,7 +177,7 @@ def pretrain(
                             "images_per_second": rate,
                         },
                     }
-                    losses.clear()
+                    learner.losses.clear()
                     recorder.write("train", step, **record)
                     eta = duration((total_steps - step) * recipe.batch_size / rate)
                     progress.show(line(step, total_steps, record, eta, scores), last=step == total_steps)
@@ -193,7 +192,7 @@ def pretrain(
 
                 is_last = step == total_steps
                 if is_last or stop.received or time.monotonic() - saved_at >= checkpoint_seconds:
-                    refuse_nan(losses, learner)
+                    refuse_nan(learner)
                     learner.seconds = watch.seconds
                     checkpoint.save(folder.checkpoints, step, {"recipe": recipe.to_json(), **learner.state()})
                     saved_at = time.monotonic()

@@ -26,7 +26,7 @@ from byol.model.predictor import (
 )
 from byol.model.target import ConstantEma, Ema, Fixed, Shared
 from byol.optim import AdamW, Lars, Sgd
-from byol.run.errors import UserError
+from byol.run.errors import UserError, refuse_below
 from byol.schedule import ConstantRate, FollowingRate
 
 Predictor = (
@@ -58,7 +58,7 @@ class Recipe:
             one part at a time (BYOL, Table 16).
         initialization: of all weights, see `model.initialization`.
         precision: "auto" takes what is fast on the machine; else "bf16" or "float32".
-        seed: of initialisation, order and views.
+        seed: of initialisation, order and views, in [0, 2**31).
     """
 
     name: str
@@ -85,8 +85,10 @@ class Recipe:
             raise UserError(
                 f"batch_size is {self.batch_size}, but batch norm needs 2 images or more to have a variance."
             )
-        if self.epochs < 1:
-            raise UserError(f"epochs is {self.epochs}; use 1 or more.")
+        refuse_below("epochs", self.epochs, 1)
+        refuse_below("evaluation_size", self.evaluation_size, 1)
+        if not 0 <= self.seed < 2**31:  # beside the step in one number of 64 bits
+            raise UserError(f"seed is {self.seed}; it must lie in [0, 2147483648).")
         if not 1 <= self.micro_batches <= self.batch_size // 2 or self.batch_size % self.micro_batches:
             raise UserError(
                 f"micro_batches is {self.micro_batches}; it must divide batch_size = {self.batch_size} "

@@ -124,6 +124,17 @@ def test_locked_zip_is_refused(tmp_path: Path) -> None:
         unpack(archive, tmp_path / "cache")
 
 
+def test_a_zip_packed_by_an_unknown_method_is_told(tmp_path: Path) -> None:
+    path = tmp_path / "pictures.zip"
+    with zipfile.ZipFile(path, "w") as packed:
+        packed.writestr("a.txt", "a")
+    data = path.read_bytes()
+    entry = data.index(b"PK\x01\x02")  # the method stands 10 bytes into the central entry; 9 is Deflate64
+    path.write_bytes(data[: entry + 10] + b"\x09" + data[entry + 11 :])
+    with pytest.raises(UserError, match=r"cannot be read.*unpack it yourself"):
+        unpack(path, tmp_path / "cache")
+
+
 def test_missing_archive_is_told(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="There is no archive at"):
         unpack(tmp_path / "set.zip", tmp_path / "cache")

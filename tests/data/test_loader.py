@@ -305,7 +305,8 @@ def test_batch_that_cannot_be_shared_is_refused(packed: Packed) -> None:
         run(packed, world_size=4)
 
 
-def test_workers_ignore_the_interrupt_and_end_with_the_iterator(files: Files) -> None:
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_workers_ignore_the_interrupt_and_end_with_the_iterator(files: Files, number: signal.Signals) -> None:
     iterator = batches(
         files, VIEWS, batch_size=6, seed=1, first_step=0, total_steps=10_000, workers=2, device=CPU
     )
@@ -314,7 +315,7 @@ def test_workers_ignore_the_interrupt_and_end_with_the_iterator(files: Files) ->
     assert len(workers) == 2
     for worker in workers:
         assert worker.pid is not None
-        os.kill(worker.pid, signal.SIGINT)
+        os.kill(worker.pid, number)
     for _ in range(10):
         next(iterator)
     assert all(worker.is_alive() for worker in workers)

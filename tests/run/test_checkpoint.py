@@ -53,7 +53,7 @@ def test_a_checkpoint_cannot_execute_code(tmp_path: Path, capsys: pytest.Capture
 def test_another_format_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "step-000000001.pt"
     torch.save({"format": 99}, path)
-    with pytest.raises(UserError, match="not a byol checkpoint of format 2"):
+    with pytest.raises(UserError, match="not a byol checkpoint of format 3"):
         checkpoint.load(path, CPU)
 
 

@@ -78,6 +78,8 @@ def _extract(archive: Path, folder: Path) -> None:
                 tar.extractall(folder, filter="data")  # refuses links and names that lead outside
     except tarfile.FilterError as error:
         raise UserError(f"The archive {archive} is not safe to unpack: {error}.") from error
+    except NotImplementedError as error:
+        raise UserError(f"The archive {archive} cannot be read ({error}): unpack it yourself.") from error
     except (*_DAMAGE, OSError) as error:
         if isinstance(error, OSError) and error.errno is not None:
             raise  # the disk's trouble, such as being full; gzip and bz2 tell of damage without a number

@@ -214,8 +214,8 @@ def _unchanged(cut: Any) -> Any:
 
 
 def _start_worker(worker: int) -> None:
-    signal.signal(
-        signal.SIGINT, signal.SIG_IGN
-    )  # Ctrl-C reaches every process; the main one ends the workers
-    signal.signal(signal.SIGTERM, signal.SIG_DFL)  # a forked worker inherits the run's handler, which goes on
+    # Ctrl-C, and a scheduler's SIGTERM, reach every process of the group. The main one finishes its step with
+    # what the workers give it and then ends them; should it be killed, they notice within seconds.
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_IGN)
     torch.set_num_threads(1)

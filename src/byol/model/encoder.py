@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from byol.model.norm import BatchNorm, Norm
-from byol.run.errors import UserError
+from byol.run.errors import UserError, refuse_below
 
 _BLOCKS = {
     18: (2, 2, 2, 2),
@@ -61,8 +61,7 @@ class ResNet:
     norm: Norm = BatchNorm()
 
     def __post_init__(self) -> None:
-        if self.width < 1:
-            raise UserError(f"encoder.width is {self.width}; use 1 or more.")
+        refuse_below("encoder.width", self.width, 1)
 
     def build(self) -> nn.Module:
         """Return the network; D is 512 * width below depth 50 and 2048 * width from there on."""
@@ -79,11 +78,19 @@ class ConvNet:
     Args:
         widths: channels of each convolution; D is the last one.
         norm: after every convolution.
+
+    Raises:
+        UserError: there is no width, or one below 1.
     """
 
     kind: Literal["convnet"] = "convnet"
     widths: tuple[int, ...] = (64, 128, 256)
     norm: Norm = BatchNorm()
+
+    def __post_init__(self) -> None:
+        refuse_below("the number of encoder.widths", len(self.widths), 1)
+        for width in self.widths:
+            refuse_below("one of encoder.widths", width, 1)
 
     def build(self) -> nn.Module:
         """Return the network; D is the last width."""
@@ -121,13 +128,19 @@ def representation_dim(encoder: nn.Module, size: int) -> int:
     """Return D of an encoder by showing it one empty image of (3, size, size).
 
     Raises:
-        UserError: the output is not (B, D).
+        UserError: the encoder cannot take such images, or the output is not (B, D).
     """
     was_training = encoder.training
     like = next(encoder.parameters(), torch.zeros(()))
-    with torch.no_grad():
-        output = encoder.eval()(torch.zeros(2, 3, size, size, dtype=like.dtype, device=like.device))
-    encoder.train(was_training)
+    images = torch.zeros(2, 3, size, size, dtype=like.dtype, device=like.device)
+    try:
+        with torch.no_grad():
+            output = encoder.eval()(images)
+    except (RuntimeError, ValueError, AssertionError) as error:  # what torch and timm raise at a wrong size
+        why = str(error).split("\n")[0]
+        raise UserError(f"the encoder cannot take images of {size} x {size} px: {why}") from error
+    finally:
+        encoder.train(was_training)
     if not isinstance(output, Tensor) or output.ndim != 2 or len(output) != 2:
         shape = tuple(output.shape) if isinstance(output, Tensor) else type(output).__name__
         raise UserError(f"the encoder maps (2, 3, {size}, {size}) to {shape}; it must give (2, D).")

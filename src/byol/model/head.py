@@ -7,6 +7,7 @@ from typing import Literal
 from torch import Tensor, nn
 
 from byol.model.norm import BatchNorm, Norm
+from byol.run.errors import refuse_below
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,6 +29,10 @@ class Mlp:
     hidden: int = 4096
     out: int = 256
     norm: Norm = BatchNorm()
+
+    def __post_init__(self) -> None:
+        refuse_below("hidden of a head", self.hidden, 1)
+        refuse_below("out of a head", self.out, 1)
 
     def build(self, inputs: int) -> "Head":
         """Return the head for inputs (B, inputs)."""
@@ -53,6 +58,10 @@ class SimSiamProjector:
     kind: Literal["simsiam"] = "simsiam"
     layers: int = 3
     out: int = 2048
+
+    def __post_init__(self) -> None:
+        refuse_below("projector.layers", self.layers, 1)
+        refuse_below("projector.out", self.out, 1)
 
     def build(self, inputs: int) -> "Head":
         """Return the head for inputs (B, inputs); as published, hidden layers are as wide as the inputs."""

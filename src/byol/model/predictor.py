@@ -14,7 +14,7 @@ from torch.nn import functional as F
 
 from byol.model.head import Head
 from byol.objective import unit
-from byol.run.errors import UserError
+from byol.run.errors import UserError, refuse_below
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -69,6 +69,9 @@ class SimSiamPredictor:
     kind: Literal["simsiam"] = "simsiam"
     hidden: int = 512
 
+    def __post_init__(self) -> None:
+        refuse_below("predictor.hidden", self.hidden, 1)
+
     def build(self, inputs: int) -> Head:
         """Return the head for projections (B, inputs)."""
         return Head(
@@ -102,8 +105,7 @@ class DirectPred:
 
     def __post_init__(self) -> None:
         _check(self.rho, self.epsilon)
-        if self.every < 1:
-            raise UserError(f"predictor.every is {self.every}; use 1 or more batches.")
+        refuse_below("predictor.every", self.every, 1)
 
     def build(self, inputs: int) -> "DirectPredictor":
         """Return the predictor for projections (B, inputs)."""
@@ -181,7 +183,7 @@ class DirectPredictor(nn.Module):
 
     def closed_form(self) -> Tensor:
         """Return W (P, P) of the average so far."""
-        values, vectors = torch.linalg.eigh(self.correlation)
+        values, vectors = torch.linalg.eigh(_finite(self.correlation))
         shares = values.clamp_min(0) / values[-1].clamp_min(torch.finfo(values.dtype).tiny)
         floored = (shares.sqrt() + self.epsilon).clamp_min(1e-4)
         w: Tensor = (vectors * floored) @ vectors.T
@@ -228,7 +230,7 @@ class OptimalPredictor(nn.Module):
         outputs = torch.cat([unit(t) for _, t in pairs]).to(self.weight.dtype)
         gram = _mean_over_processes(inputs.T @ inputs / len(inputs))
         cross = _mean_over_processes(outputs.T @ inputs / len(inputs))
-        self.weight.copy_(cross @ torch.linalg.pinv(gram, hermitian=True))
+        self.weight.copy_(cross @ torch.linalg.pinv(_finite(gram), hermitian=True))
 
 
 class _Symmetric(nn.Module):
@@ -263,8 +265,12 @@ def _mean_over_processes(value: Tensor) -> Tensor:
     return value
 
 
+def _finite(matrix: Tensor) -> Tensor:
+    """Return a matrix that can be decomposed, also of a run that diverged: its loss is what tells of that."""
+    return matrix.nan_to_num(0.0, 0.0, 0.0)
+
+
 def _check(rho: float, epsilon: float) -> None:
     if not 0.0 <= rho < 1.0:
         raise UserError(f"predictor.rho is {rho}; it must lie in [0, 1).")
-    if epsilon < 0.0:
-        raise UserError(f"predictor.epsilon is {epsilon}; use 0 or more.")
+    refuse_below("predictor.epsilon", epsilon, 0)

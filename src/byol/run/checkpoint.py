@@ -11,7 +11,7 @@ import torch
 
 from byol.run.errors import UserError
 
-FORMAT = 2
+FORMAT = 3
 KEEP = 2
 _NAME = re.compile(r"step-(\d{9})\.pt")
 

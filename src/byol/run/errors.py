@@ -5,6 +5,12 @@ class UserError(ValueError):
     """One clear sentence: the value, the limit, the remedy. The command line exits with code 2."""
 
 
+def refuse_below(name: str, value: float, least: float) -> None:
+    """Raise a UserError where a setting is below its least value, or NaN."""
+    if not value >= least:
+        raise UserError(f"{name} is {value}; use {least} or more.")
+
+
 class Interrupted(Exception):  # noqa: N818 - nothing went wrong
     """The run was asked to stop and has saved itself; `signal` is the number it was asked with."""
 
