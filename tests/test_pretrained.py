@@ -2,10 +2,13 @@ from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import save_file
 from torch import nn
+from torchvision.ops import FrozenBatchNorm2d
 
 from byol.data.views import TwoViews
-from byol.model.encoder import ConvNet
+from byol.model.encoder import ConvNet, ResNet
+from byol.model.norm import GroupNorm
 from byol.pretrained import Pretrained, load, save_encoder
 from byol.run.errors import UserError
 
@@ -75,3 +78,57 @@ def test_weights_of_another_module_are_refused(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="are not those of the module"):
         load(path, encoder=ConvNet(widths=(4, 9)).build())
     assert load(path, encoder=SPEC.build()).size == 12
+
+
+class Power(nn.Module):
+    """A module whose one setting is no tensor."""
+
+    def __init__(self, power: int) -> None:
+        super().__init__()
+        self.power = power
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        return images.mean(dim=(2, 3)) ** self.power
+
+
+def test_settings_that_are_no_tensors_are_part_of_the_fingerprint() -> None:
+    def drawn(spec: ConvNet | ResNet) -> str:
+        with torch.random.fork_rng():
+            torch.manual_seed(0)
+            return wrapped(spec.build()).fingerprint()
+
+    groups = [
+        ConvNet(widths=(4, 8), norm=GroupNorm(groups=n, standardize=s)) for n in (2, 4) for s in (False, True)
+    ]
+    paddings = [ResNet(depth=18, stem="cifar", padding=padding) for padding in ("symmetric", "same")]
+    for specs in (groups, paddings):
+        assert len({drawn(spec) for spec in specs}) == len(specs)
+        assert drawn(specs[0]) == drawn(specs[0])
+    one, two, again = (wrapped(Power(power)).fingerprint() for power in (1, 2, 2))
+    assert one != two == again
+
+
+def test_what_a_layer_learnt_into_buffers_is_not_called_random() -> None:
+    frozen = nn.Sequential(nn.Conv2d(3, 4, 3), FrozenBatchNorm2d(4))
+    with pytest.raises(UserError, match="its module 1 has weights or buffers and no reset_parameters"):
+        wrapped(frozen).fresh(0)
+
+
+@pytest.mark.parametrize(
+    "metadata",
+    [
+        {"architecture": "[]", "preprocessing": "{}"},
+        {"architecture": "3", "preprocessing": "{}"},
+        {"architecture": '{"kind": "convnet"}', "preprocessing": "[]"},
+        {"architecture": '{"kind": "convnet"}', "preprocessing": '{"size": 12}'},
+        {
+            "architecture": '{"kind": "convnet"}',
+            "preprocessing": '{"size": 12, "mean": [0], "std": [1, 1, 1]}',
+        },
+        {"architecture": "{", "preprocessing": "{}"},
+    ],
+)
+def test_incomplete_metadata_is_one_sentence(metadata: dict[str, str], tmp_path: Path) -> None:
+    save_file({"a": torch.zeros(1)}, tmp_path / "encoder.safetensors", metadata)
+    with pytest.raises(UserError, match="is not an encoder that byol wrote, or it is damaged"):
+        load(tmp_path / "encoder.safetensors")

@@ -69,7 +69,7 @@ def test_of_two_networks_in_a_checkpoint_one_has_to_be_chosen(
     weights |= {f"momentum_backbone.{k}": v for k, v in other.state_dict().items()}
     torch.save(weights, file)
     with pytest.raises(
-        UserError, match=r"2 networks.*backbone\., momentum_backbone\.; choose one with .*#backbone"
+        UserError, match=r"2 networks.*backbone, momentum_backbone; choose one with .*#backbone"
     ):
         load(f"torchvision:resnet18@{file}")
     opened = load(f"torchvision:resnet18@{file}#backbone")
@@ -103,9 +103,9 @@ def test_a_checkpoint_without_its_network_is_refused_with_the_remedy(tmp_path: P
 def test_a_name_that_is_not_there_is_answered_with_what_is_near() -> None:
     with pytest.raises(UserError, match=r"no network named 'resnet19'; near it: resnet"):
         load("timm:resnet19")
-    with pytest.raises(UserError, match=r"no network named 'resnet19'; near it: resnet"):
+    with pytest.raises(UserError, match=r"no classifier of images named 'resnet19'; near it: resnet"):
         load("torchvision:resnet19")
-    with pytest.raises(UserError, match=r"raft_large does not classify images"):
+    with pytest.raises(UserError, match=r"no classifier of images named .raft_large"):
         load("torchvision:raft_large@weights.pth")
 
 
@@ -140,3 +140,27 @@ def test_the_classifier_comes_off_whatever_it_is_called(name: str) -> None:
 def test_a_network_without_a_linear_classifier_is_refused() -> None:
     with pytest.raises(UserError, match="squeezenet1_1 has no linear classifier"):
         without_classifier(torchvision.models.squeezenet1_1(), "squeezenet1_1")
+
+
+def test_a_network_at_the_root_is_chosen_by_a_dot(resnet: nn.Module, tmp_path: Path) -> None:
+    file = tmp_path / "both.pth"
+    other = {f"ema.{key}": value + 1 for key, value in resnet.state_dict().items()}
+    torch.save({**resnet.state_dict(), **other}, file)
+    with pytest.raises(UserError, match=r"2 networks.*: \., ema; choose one with .*both.pth#\.$"):
+        load(f"torchvision:resnet18@{file}")
+    root, ema = (load(f"torchvision:resnet18@{file}#{prefix}").encoder for prefix in (".", "ema"))
+    assert torch.equal(root.get_parameter("conv1.weight"), resnet.get_parameter("conv1.weight"))
+    assert torch.equal(ema.get_parameter("conv1.weight"), resnet.get_parameter("conv1.weight") + 1)
+
+
+@pytest.mark.parametrize("content", [b"", b"hello world", b"\x80\x02", bytes(range(256))])
+def test_a_file_that_is_no_checkpoint_is_one_sentence(content: bytes, tmp_path: Path) -> None:
+    file = tmp_path / "weights.pth"
+    file.write_bytes(content)
+    with pytest.raises(UserError, match="cannot be read as weights alone"):
+        load(f"torchvision:resnet18@{file}")
+
+
+def test_a_network_with_auxiliary_outputs_has_one_output_also_while_it_learns() -> None:
+    network = without_classifier(torchvision.models.googlenet(init_weights=False), "googlenet")
+    assert network.train()(torch.zeros(2, 3, 64, 64)).shape == (2, 1024)

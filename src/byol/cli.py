@@ -169,12 +169,14 @@ def _judge(name: str, kind: type[Any], words: list[str], **slots: Any) -> None:
 
     @dataclass(frozen=True, kw_only=True)
     class Asked:
-        """Args:
-        data: labelled images; train is learnt from, test (or val, without test) judged.
-        test: the judged images, if they lie elsewhere.
-        against: other encoders to judge by the same rule, such as timm:resnet50.
-        seed: of all draws and of the random initialisation.
-        json: print one JSON object instead of a table.
+        """What every evaluation is asked.
+
+        Args:
+            data: labelled images; train is learnt from, test (or val, without test) judged.
+            test: the judged images, if they lie elsewhere.
+            against: other encoders to judge by the same rule, such as timm:resnet50.
+            seed: of all draws and of the random initialisation.
+            json: print one JSON object instead of a table.
         """
 
         data: str

@@ -12,14 +12,14 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from PIL import Image
-from pydantic import TypeAdapter, ValidationError
+from pydantic import TypeAdapter
 from torch import Tensor, nn
 
 from byol.data.decode import decode
 from byol.data.images import central_box
 from byol.data.resample import crop_resize
 from byol.data.views import MultiCrop, TwoViews
-from byol.model.encoder import ConvNet, ResNet, Timm
+from byol.model.encoder import ConvNet, ResNet, Timm, in_eval_mode
 from byol.run.errors import UserError
 from byol.zoo import is_named, open_named
 
@@ -94,9 +94,9 @@ class Pretrained(nn.Module):
         ).eval()
 
     def fingerprint(self) -> str:
-        """Return a hex digest of all weights, all buffers and the preprocessing."""
+        """Return a hex digest of weights, buffers, settings of the layers and preprocessing."""
         preprocessing = [self.size, _triple(self.mean), _triple(self.std), self.crop_share]
-        digest = hashlib.sha256(json.dumps([type(self.encoder).__name__, preprocessing]).encode())
+        digest = hashlib.sha256(json.dumps([_settings(self.encoder), preprocessing]).encode())
         for key, value in self.encoder.state_dict().items():
             digest.update(f"{key} {value.dtype} {tuple(value.shape)}".encode())
             digest.update(value.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy().data)
@@ -127,14 +127,12 @@ class Pretrained(nn.Module):
         self, images: "Sequence[Image.Image | str | Path | NDArray[np.uint8]] | Tensor", batch_size: int = 256
     ) -> Tensor:
         """Return the representations (B, D) of images as they come, in eval mode; see `prepare`."""
-        was_training = self.training
         device = next((p.device for p in self.encoder.parameters()), torch.device("cpu"))
-        self.eval()
-        rows = [
-            self.encoder(self.prepare(images[start : start + batch_size]).to(device)).float().cpu()
-            for start in range(0, len(images), batch_size)
-        ]
-        self.train(was_training)
+        with in_eval_mode(self):
+            rows = [
+                self.encoder(self.prepare(images[start : start + batch_size]).to(device)).float().cpu()
+                for start in range(0, len(images), batch_size)
+            ]
         return torch.cat(rows)
 
 
@@ -226,34 +224,52 @@ def load(run: str | Path, encoder: nn.Module | None = None) -> Pretrained:
                 )
             rebuild = _Spec.validate_json(metadata["architecture"], strict=True).build
             encoder = rebuild()
-    except (SafetensorError, KeyError, json.JSONDecodeError, ValidationError) as error:
+        size, share = int(preprocessing["size"]), float(preprocessing.get("crop_share", 1.0))
+        mean, std = (_triple(torch.tensor(preprocessing[name])) for name in ("mean", "std"))
+    except (SafetensorError, LookupError, TypeError, AttributeError, ValueError) as error:
+        if isinstance(error, UserError):
+            raise
         raise UserError(f"{path} is not an encoder that byol wrote, or it is damaged.") from error
     try:
         encoder.load_state_dict(weights)
     except RuntimeError as error:
         raise UserError(f"the weights in {path} are not those of the module: {error}") from error
     return Pretrained(
-        encoder,
-        size=preprocessing["size"],
-        mean=tuple(preprocessing["mean"]),
-        std=tuple(preprocessing["std"]),
-        crop_share=preprocessing.get("crop_share", 1.0),
-        name=str(run),
-        rebuild=rebuild,
+        encoder, size=size, mean=mean, std=std, crop_share=share, name=str(run), rebuild=rebuild
     ).eval()
+
+
+def _settings(network: nn.Module) -> list[str]:
+    """Return what decides beside the tensors what a network computes, such as paddings and groups."""
+    words = []
+    for path, layer in network.named_modules():
+        words.append(f"{path}: {type(layer).__module__}.{type(layer).__qualname__}")
+        for name, value in sorted(vars(layer).items()):
+            if name == "training" or isinstance(value, (dict, set)):
+                continue
+            said = getattr(value, "__qualname__", None) or repr(value)
+            if " at 0x" not in said:  # another one in every process
+                words.append(f"{name}={said}")
+    return words
 
 
 def _redrawn(module: nn.Module, name: str) -> nn.Module:
     """Return a copy of a module with the weights that its layers begin with."""
-    again = copy.deepcopy(module)
+    try:
+        again = copy.deepcopy(module)
+    except (RuntimeError, TypeError) as error:  # of weights that are computed, and of open files
+        raise UserError(
+            f"{name} cannot be copied to be compared with; give Pretrained(rebuild=...)."
+        ) from error
     for path, layer in again.named_modules():
         reset = getattr(layer, "reset_parameters", None)
+        own = [*layer.parameters(recurse=False), *layer.buffers(recurse=False)]
         if callable(reset):
             reset()
-        elif next(layer.parameters(recurse=False), None) is not None:
+        elif any(tensor.is_floating_point() for tensor in own):
             raise UserError(
                 f"{name} cannot be drawn anew to be compared with: its module {path or type(layer).__name__} "
-                "has weights and no reset_parameters; give it one, or Pretrained(rebuild=...)."
+                "has weights or buffers and no reset_parameters; give it one, or Pretrained(rebuild=...)."
             )
     return again
 

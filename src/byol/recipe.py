@@ -26,7 +26,7 @@ from byol.model.predictor import (
 )
 from byol.model.target import ConstantEma, Ema, Fixed, Shared
 from byol.optim import AdamW, Lars, Sgd
-from byol.run.errors import UserError, refuse_below
+from byol.run.errors import UserError, refuse_below, refuse_seed
 from byol.schedule import ConstantRate, FollowingRate
 
 Predictor = (
@@ -87,8 +87,7 @@ class Recipe:
             )
         refuse_below("epochs", self.epochs, 1)
         refuse_below("evaluation_size", self.evaluation_size, 1)
-        if not 0 <= self.seed < 2**31:  # beside the step in one number of 64 bits
-            raise UserError(f"seed is {self.seed}; it must lie in [0, 2147483648).")
+        refuse_seed(self.seed)
         if not 1 <= self.micro_batches <= self.batch_size // 2 or self.batch_size % self.micro_batches:
             raise UserError(
                 f"micro_batches is {self.micro_batches}; it must divide batch_size = {self.batch_size} "

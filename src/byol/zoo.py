@@ -72,7 +72,7 @@ def load_weights(
     Args:
         network: gets the weights.
         tensors: all that the checkpoint holds, the keys of nested dictionaries joined by dots.
-        prefix: with which the prefix has to end; anything by default.
+        prefix: with which the prefix has to end, a dot for none at all; anything by default.
         name: of the network, for the person.
         source: of the tensors, for the person.
 
@@ -82,16 +82,18 @@ def load_weights(
     wanted = {key: value.shape for key, value in network.state_dict().items() if not _is_counter(key)}
     first = next(iter(wanted))
     prefixes = [key.removesuffix(first) for key in tensors if f".{key}".endswith(f".{first}")]
-    asked = [one for one in prefixes if f".{one}".endswith(f".{prefix.strip('.')}." if prefix else "")]
+    ending = {"": "", ".": ""}.get(prefix, f".{prefix.strip('.')}.")
+    asked = [one for one in prefixes if f".{one}".endswith(ending) and not (prefix == "." and one)]
     missing = {
         one: [key for key, shape in wanted.items() if _shape(tensors.get(one + key)) != shape]
         for one in asked
     }
     whole = [one for one, keys in missing.items() if not keys]
     if len(whole) > 1:
+        names = [one.strip(".") or "." for one in whole]
         raise UserError(
-            f"{source} holds {len(whole)} networks that are a {name}: {', '.join(whole)}; "
-            f"choose one with {name}@{source}#{whole[0].strip('.')}."
+            f"{source} holds {len(whole)} networks that are a {name}: {', '.join(names)}; "
+            f"choose one with {name}@{source}#{names[0]}"
         )
     if not whole:
         raise UserError(_mismatch(wanted, tensors, missing, name, source))
@@ -126,18 +128,16 @@ def _timm(name: str, is_trained: bool) -> Opened:
 def _torchvision(name: str, is_trained: bool) -> Opened:
     from torchvision import models
 
-    if name not in models.list_models():
-        near = models.list_models(include=f"{name[:6]}*")[:3]
+    if name not in models.list_models(module=models):  # those that classify images
+        near = models.list_models(module=models, include=f"{name[:6]}*")[:3]
         hint = f"; near it: {', '.join(near)}" if near else ""
-        raise UserError(f"torchvision has no network named '{name}'{hint}.")
+        raise UserError(f"torchvision has no classifier of images named '{name}'{hint}.")
     try:
         weights = models.get_model_weights(name).DEFAULT
         network = models.get_model(name, weights=weights if is_trained else None)
     except (OSError, RuntimeError) as error:
         raise UserError(_no_weights(f"torchvision:{name}", error)) from error
     wants = weights.transforms()
-    if not hasattr(wants, "crop_size"):
-        raise UserError(f"torchvision's {name} does not classify images; choose a network that does.")
     return Opened(
         without_classifier(network, name),
         lambda: without_classifier(models.get_model(name), name),
@@ -161,7 +161,22 @@ def without_classifier(network: nn.Module, name: str) -> nn.Module:
     if not linear:
         raise UserError(f"{name} has no linear classifier to take off; choose another network.")
     network.set_submodule(linear[-1], nn.Identity())
+    if hasattr(network, "aux_logits"):
+        vars(network)["aux_logits"] = False  # which are other outputs while the network is trained
     return network
+
+
+# What torch and pickle raise at files that are cut short or something else altogether.
+_UNREADABLE = (
+    pickle.UnpicklingError,
+    RuntimeError,
+    OSError,
+    EOFError,
+    LookupError,
+    ValueError,
+    TypeError,
+    AttributeError,
+)
 
 
 def _tensors(file: Path) -> dict[str, Tensor]:
@@ -178,9 +193,9 @@ def _tensors(file: Path) -> dict[str, Tensor]:
             raise UserError(f"{file} cannot be read as safetensors: {error}.") from error
     try:
         content = torch.load(file, map_location="cpu", weights_only=True)
-    except (pickle.UnpicklingError, RuntimeError, EOFError) as error:
+    except _UNREADABLE as error:
         raise UserError(
-            f"{file} cannot be read as weights alone ({str(error).splitlines()[0]}); save the state_dict of "
+            f"{file} cannot be read as weights alone ({type(error).__name__}); save the state_dict of "
             "the network with torch.save."
         ) from error
     return dict(_flattened(content, ""))
@@ -219,9 +234,13 @@ def _mismatch(
 
 def _no_weights(name: str, error: Exception) -> str:
     return (
-        f"{name} has no weights on disk and they cannot be downloaded ({str(error).splitlines()[0]}); give a "
+        f"{name} has no weights on disk and they cannot be downloaded ({_first_line(error)}); give a "
         f"checkpoint: {name}@FILE."
     )
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).splitlines() or [type(error).__name__])[0]
 
 
 def _is_counter(key: str) -> bool:

@@ -93,3 +93,28 @@ def test_features_that_are_not_finite_are_refused(
         next(encoder.encoder.parameters()).fill_(torch.nan)
     with pytest.raises(UserError, match=r"tiny makes features that are not finite of 60 of 60 images"):
         kept_features(encoder, images, device, quiet)
+
+
+@pytest.mark.parametrize("damage", ["count", "part"])
+def test_what_a_kill_left_half_written_is_computed_again(
+    damage: str,
+    make_set: MakeSet,
+    encoder: Pretrained,
+    device: Device,
+    quiet: Progress,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(module, "_BATCH", 2)
+    images = open_data(str(make_set(test=0)))["train"]
+    _, looking = count_images(encoder, stop_after=40)
+    with pytest.raises(KeyboardInterrupt):
+        kept_features(encoder, images, device, quiet)
+    looking.remove()
+    (count,) = (cache_folder() / "features").glob("*.count")
+    (part,) = (cache_folder() / "features").glob("*.part.npy")
+    (count if damage == "count" else part).write_bytes(b"")
+    seen, _ = count_images(encoder)
+    rows = kept_features(encoder, images, device, quiet)
+    assert seen == [60]
+    monkeypatch.setenv("BYOL_CACHE", str(cache_folder() / "another"))
+    assert torch.equal(kept_features(encoder, images, device, quiet), rows)

@@ -1,4 +1,5 @@
 import json
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -128,3 +129,58 @@ def test_measures_without_labels_see_the_held_out_images(run: Path, make_set: Ma
     assert len(found.table()) == 4
     (line,) = (run / "results" / "results.jsonl").read_text().splitlines()
     assert json.loads(line)["protocol"] == "unlabelled"
+
+
+def test_columns_of_a_transfer_hold_the_encoder_of_their_title(
+    encoder: Pretrained, make_set: MakeSet
+) -> None:
+    """Nearest neighbours are also beside raw pixels, and the encoder may stand against itself."""
+    protocols = Linear(strengths=(1.0,)), Knn(k=5)
+    found = transfer(encoder, [str(make_set())], protocols=protocols, against=[encoder])
+    titles, linear, neighbours = found.table()
+    assert titles[3:] == ["tiny", "random initialisation", "tiny (2)", "raw pixels"]
+    assert linear[6] == ""
+    figures = {row.encoder: str(row.figures["top1"]) for row in found.results[1].rows}
+    assert neighbours[3:] == [
+        figures[name] for name in ("tiny", "random initialisation", "tiny", "raw pixels")
+    ]
+
+
+class Shaped(torch.nn.Module):
+    """An encoder whose output is of the shape that it is told."""
+
+    def __init__(self, shape: Callable[[torch.Tensor], torch.Tensor]) -> None:
+        super().__init__()
+        self.shape = shape
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        return self.shape(images)
+
+
+@pytest.mark.parametrize(
+    "shape", [lambda x: x, lambda x: x.mean(dim=(1, 2, 3)), lambda x: x.flatten(1)[:1], lambda x: (x, x)]
+)
+def test_an_output_that_is_no_representation_is_told(
+    shape: Callable[[torch.Tensor], torch.Tensor], make_set: MakeSet
+) -> None:
+    wrong = Pretrained(Shaped(shape), size=12, mean=(0, 0, 0), std=(1, 1, 1))
+    with pytest.raises(UserError, match=r"it must give \(2, D\)"):
+        judge(Knn(k=5), wrong, str(make_set()))
+
+
+@pytest.mark.parametrize("seed", [-1, 2**31])
+def test_a_seed_out_of_its_range_is_told(seed: int, encoder: Pretrained, make_set: MakeSet) -> None:
+    folder = str(make_set())
+    with pytest.raises(UserError, match=f"seed is {seed}; it must lie in"):
+        judge(Knn(k=5), encoder, folder, seed=seed)
+    with pytest.raises(UserError, match=f"seed is {seed}; it must lie in"):
+        measure(encoder, folder, seed=seed)
+
+
+def test_an_encoder_comes_back_in_the_mode_in_which_it_was(encoder: Pretrained, make_set: MakeSet) -> None:
+    encoder.train()
+    encoder.encoder.get_submodule("layers.1").eval()
+    modes = [module.training for module in encoder.modules()]
+    judge(Knn(k=5), encoder, str(make_set()))
+    measure(encoder, str(make_set("other")))
+    assert [module.training for module in encoder.modules()] == modes

@@ -192,3 +192,22 @@ def test_a_difference_of_average_precisions() -> None:
     assert difference([good], [bad], labels, "voc_map").verdict == "better"
     assert difference([bad], [good], labels, "voc_map").verdict == "worse"
     assert difference([good], [good], labels, "voc_map").p == 1.0
+
+
+@pytest.mark.parametrize("turn", [1, -1])
+def test_images_of_one_score_are_found_together_whatever_their_order(turn: int) -> None:
+    positive = np.arange(40)[::turn] < 10
+    assert average_precision(np.zeros(40, np.float32), positive) == 0.25  # the share of the positive
+    scores = np.repeat(np.array([2, 1], np.float32), 20)[::turn]
+    assert average_precision(scores, positive) == 0.5  # all of them among the first twenty
+
+
+def test_a_resample_without_any_label_has_no_figure_and_is_left_out() -> None:
+    labels = np.zeros((20, 2), np.int64)
+    labels[3, 0] = 1
+    scores = np.random.default_rng(0).normal(size=(20, 2)).astype(np.float32)
+    figure = figures([scores], labels)["voc_map"]
+    drawn = resampled(figure, 20)
+    assert len(drawn) == pytest.approx(2000 * (1 - (19 / 20) ** 20), rel=0.06)  # 3 sigma are 0.05
+    found = estimate(figure, 20)
+    assert np.isfinite([found.value, found.low, found.high]).all()

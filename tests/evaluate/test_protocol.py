@@ -225,3 +225,42 @@ def test_a_small_set_is_learnt_for_as_many_steps_as_a_large_one(
     assert training.epochs * steps_an_epoch >= 50
     FineTune(epochs=2, at_least=100, lrs=(0.1,)).judge(encoder, task, bench)
     assert (seen[1].epochs, seen[1].patience) == (4, 2)
+
+
+@pytest.mark.parametrize(
+    ("build", "message"),
+    [
+        (lambda: FewLabels(draws=0), "draws is 0; use 1 or more"),
+        (lambda: FineTune(runs=0), "runs is 0"),
+        (lambda: FineTune(epochs=0), "epochs is 0"),
+        (lambda: FineTune(lrs=(0.1, -1.0)), "one of lrs is -1.0; choose finite values above 0"),
+        (lambda: FineTune(weight_decay=-1.0), "weight_decay is -1.0"),
+        (lambda: FineTune(optimizer="adam"), "optimizer is adam; choose sgd or adamw"),  # type: ignore[arg-type]
+        (lambda: LinearSgd(epochs=0), "epochs is 0"),
+        (lambda: LinearSgd(lrs=()), "lrs is empty; give one value or more"),
+        (lambda: LinearSgd(lrs=(float("nan"),)), "one of lrs is nan"),
+        (lambda: LinearSgd(batch_size=0), "batch_size is 0; use 2 or more"),
+        (lambda: Retrain(lrs=()), "lrs is empty"),
+        (lambda: Retrain(epochs=(0,)), "one of epochs is 0"),
+        (lambda: Linear(strengths=()), "strengths is empty"),
+        (lambda: Linear(strengths=(float("inf"),)), "one of strengths is inf"),
+    ],
+)
+def test_a_setting_that_would_end_in_no_figure_is_refused(build: Callable[[], object], message: str) -> None:
+    with pytest.raises(UserError, match=message):
+        build()
+
+
+@pytest.mark.parametrize("protocol", QUICK[2:4] + QUICK[5:], ids=lambda protocol: protocol.name)
+def test_damaged_weights_end_in_a_sentence_and_in_no_figure(
+    protocol: EvaluationProtocol, encoder: Pretrained, task: Task, bench: Bench
+) -> None:
+    with torch.no_grad():
+        next(encoder.encoder.parameters()).fill_(torch.nan)
+    with pytest.raises(UserError, match=r"training of tiny diverged at every learning rate \(0.1, 1.0\)"):
+        protocol.judge(encoder, task, bench)
+
+
+def test_a_learning_rate_that_diverges_is_not_chosen(encoder: Pretrained, task: Task, bench: Bench) -> None:
+    outcome = FineTune(at_least=1, epochs=2, lrs=(1e30, 0.1)).judge(encoder, task, bench)
+    assert outcome.chosen[0]["lr"] == 0.1

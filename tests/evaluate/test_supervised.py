@@ -1,3 +1,4 @@
+import multiprocessing
 from collections.abc import Callable
 from pathlib import Path
 
@@ -5,11 +6,13 @@ import pytest
 import torch
 from tests.evaluate.conftest import MakeSet
 
-from byol.evaluate.supervised import Classifier, Trained, Training, _layers, logits_of, train
+from byol.data.images import cache_folder
+from byol.evaluate.supervised import Classifier, Trained, Training, _layers, _optimizer, logits_of, train
 from byol.evaluate.task import Task, open_task
 from byol.model.encoder import ResNet
 from byol.pretrained import Pretrained
 from byol.run.device import Device
+from byol.run.errors import UserError
 from byol.run.progress import Progress
 
 Figure = Callable[[Classifier], list[float]]
@@ -151,3 +154,43 @@ def test_with_layer_decay_what_is_near_the_images_hardly_moves(training: Train, 
     whole, decayed = moved(1.0), moved(0.01)
     assert decayed[0] < 1e-3 * whole[0]  # four layers: its learning rate is 1e-8 of the whole
     assert decayed[-1] > decayed[0]
+
+
+@pytest.mark.parametrize("damage", [b"", b"not a checkpoint"])
+def test_a_damaged_file_of_the_cache_is_computed_again(training: Train, damage: bytes) -> None:
+    first = training(WHOLE)
+    (saved,) = (cache_folder() / "training").rglob("step-*.pt")
+    saved.write_bytes(damage)
+    assert is_same(state(training(WHOLE).network), state(first.network))
+
+
+def test_trainings_of_one_classifier_at_one_time_do_not_disturb_each_other(training: Train) -> None:
+    """As when two comparisons with one common encoder run side by side; a lock is held by a process."""
+    program = multiprocessing.get_context("fork")
+    results = program.Queue()
+
+    def work() -> None:
+        results.put(training(WHOLE).network.heads[0].get_parameter("weight").tolist())
+
+    several = [program.Process(target=work) for _ in range(3)]
+    for one in several:
+        one.start()
+    found = [results.get(timeout=60) for _ in several]
+    for one in several:
+        one.join(60)
+    assert found[0] == found[1] == found[2]
+
+
+def test_weights_of_the_classifier_decay_and_its_bias_does_not(training: Train) -> None:
+    network = training(Training(lrs=(0.1,), epochs=1, batch_size=8)).network
+    optimizer, peaks = _optimizer(network, Training(lrs=(0.1,), epochs=1, batch_size=8, weight_decay=0.5), 5)
+    decay = {id(p): group["weight_decay"] for group in optimizer.param_groups for p in group["params"]}
+    assert decay[id(network.heads[0].get_parameter("weight"))] == 0.5
+    assert decay[id(network.heads[0].get_parameter("bias"))] == 0.0
+    assert all(decay[id(p)] == 0.5 * (p.ndim > 1) for p in network.encoder.parameters())
+    assert len(peaks) == len(optimizer.param_groups)
+
+
+def test_too_few_images_for_a_batch_are_told(training: Train) -> None:
+    with pytest.raises(UserError, match="60 labelled images are left to learn from; 64 are needed"):
+        training(Training(lrs=(0.1,), epochs=1, batch_size=64))

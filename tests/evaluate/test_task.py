@@ -1,5 +1,6 @@
 import csv
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -146,3 +147,47 @@ def test_a_list_names_the_labelled_images(make_set: MakeSet, tmp_path: Path) -> 
         listed(part, names)
     with pytest.raises(UserError, match="there is no list"):
         listed(part, tmp_path / "none.txt")
+
+
+def several_labels(folder: Path, labels: Callable[[int], str]) -> str:
+    """Write a list beside the pictures in which an image has any number of labels."""
+    with (folder / "several.csv").open("w", newline="") as file:
+        rows = csv.writer(file)
+        rows.writerow(["path", "split", "labels"])
+        for number, path in enumerate(sorted(folder.rglob("*.png"))):
+            relative = path.relative_to(folder)
+            rows.writerow([relative, relative.parts[0], labels(number)])
+    return str(folder / "several.csv")
+
+
+def test_one_label_an_image_and_several_do_not_mix(make_set: MakeSet) -> None:
+    one, other = str(make_set("one")), make_set("other")
+    several = several_labels(other, lambda number: "red|blue" if number % 2 else "green")
+    for data, test in ((one, several), (several, one)):
+        with pytest.raises(
+            UserError, match=r"one has one label an image and .*several.csv any number of them"
+        ):
+            open_task(data, test)
+
+
+def test_judged_images_without_any_label_are_told(make_set: MakeSet) -> None:
+    # 30 pictures of test/ come first in the order of their names.
+    data = several_labels(make_set(), lambda number: "" if number < 30 else "red" if number % 2 else "blue")
+    with pytest.raises(UserError, match="none of the 30 images to be judged has a label"):
+        open_task(data)
+
+
+def test_a_held_out_part_without_any_label_is_told() -> None:
+    part = labelled([50, 50])
+    labels = np.zeros((100, 2), np.int64)
+    labels[0, 0] = 1
+    with pytest.raises(UserError, match=r"of 100 images 10 are held out .* no label"):
+        hold_out(Labelled(part.images, part.index, labels), 0.1, 0)
+
+
+def test_a_list_of_one_class_is_refused(make_set: MakeSet, tmp_path: Path) -> None:
+    part = open_task(str(make_set())).train
+    names = tmp_path / "reds.txt"
+    names.write_text("red/00.png\nred/03.png\n")
+    with pytest.raises(UserError, match=r"reds.txt names images of one class alone"):
+        listed(part, names)

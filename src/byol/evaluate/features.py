@@ -3,9 +3,11 @@
 import fcntl
 import hashlib
 import json
+import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -72,7 +74,7 @@ def kept_features(
     the computation is stopped, the next one goes on where it was.
 
     Args:
-        encoder: is left as it is, in eval mode.
+        encoder: its weights and buffers are left as they are; it is moved to the device, in eval mode.
         images: the set.
         device: where the encoder runs.
         progress: is told how far it is.
@@ -89,7 +91,7 @@ def kept_features(
     path = cache_folder() / "features" / f"{name}.npy"
     if not path.exists():
         path.parent.mkdir(parents=True, exist_ok=True)
-        with _alone(path.with_suffix(".lock")):
+        with alone(path.with_suffix(".lock")):
             if not path.exists():
                 _compute(encoder, images, device, progress, flip, path)
     return torch.from_numpy(np.load(path, mmap_mode="c"))
@@ -102,8 +104,7 @@ def _compute(
     """Fill a file with the rows of all images, in order, and rename it when the last is there."""
     part, count = path.with_suffix(".part.npy"), path.with_suffix(".count")
     encode = encode_with(encoder, device)
-    done = int(count.read_text()) if part.exists() and count.exists() else 0
-    table = np.load(part, mmap_mode="r+") if done else None
+    table, done = _begun(part, count)
     for start in range(done, len(images), _BATCH):
         indices = np.arange(start, min(start + _BATCH, len(images)))
         crops, readable = central(images, indices, encoder.size, encoder.crop_share)
@@ -117,6 +118,7 @@ def _compute(
                 )
             if table is None:
                 shape = len(images), rows.shape[1]
+                count.unlink(missing_ok=True)
                 table = np.lib.format.open_memmap(part, mode="w+", dtype=np.float32, shape=shape)
                 table[:start] = np.nan
             table[readable] = rows
@@ -124,17 +126,29 @@ def _compute(
             table[np.setdiff1d(indices, readable)] = np.nan
             if start // _BATCH % 16 == 15:
                 table.flush()
-                count.write_text(str(int(indices[-1]) + 1))
+                temporary = count.with_suffix(".count.tmp")
+                temporary.write_text(str(int(indices[-1]) + 1))
+                temporary.replace(count)
         progress.show(f"features of {encoder.name}: {int(indices[-1]) + 1:,} of {len(images):,} images")
     if table is None:
         raise UserError(f"none of the {len(images):,} images can be decoded, {images.name(0)} for one.")
     table.flush()
+    with part.open("rb") as file:
+        os.fsync(file.fileno())  # before its name says that it is whole
     part.replace(path)
     count.unlink(missing_ok=True)
 
 
+def _begun(part: Path, count: Path) -> tuple["np.memmap[Any, Any] | None", int]:
+    """Return the rows that an earlier process left and how many are done; nothing where either is damaged."""
+    try:
+        return np.load(part, mmap_mode="r+"), int(count.read_text())
+    except (OSError, ValueError, EOFError):
+        return None, 0
+
+
 @contextmanager
-def _alone(lock: Path) -> Iterator[None]:
+def alone(lock: Path) -> Iterator[None]:
     """Let one process at a time in; the system lets go of it when the process ends, however it ends."""
     with lock.open("w") as file:
         fcntl.flock(file, fcntl.LOCK_EX)

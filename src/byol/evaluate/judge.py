@@ -16,9 +16,10 @@ from byol.evaluate.protocol import Bench, EvaluationProtocol, FineTune, Knn, Lin
 from byol.evaluate.result import Comparison, Measured, Result, Row, Transfer, spread
 from byol.evaluate.task import Task, open_task
 from byol.evaluate.unlabelled import unlabelled
+from byol.model.encoder import in_eval_mode, representation_dim
 from byol.pretrained import Pretrained, load
 from byol.run.device import pick_device
-from byol.run.errors import UserError
+from byol.run.errors import UserError, refuse_seed
 from byol.run.folder import RunFolder, provenance
 from byol.run.progress import Progress
 
@@ -40,7 +41,7 @@ def judge(
 
     Args:
         protocol: `Knn()`, `Linear()`, `LinearSgd()`, `FineTune()` or `FewLabels()`.
-        encoder: whatever `byol.load` opens, or has opened.
+        encoder: whatever `byol.load` opens, or has opened; it keeps weights, buffers and mode.
         data: labelled images: the train split is learnt from, test (or val, without test) judged.
         test: the judged images, if they lie elsewhere.
         against: other encoders to judge by the same rule, such as `timm:resnet50`.
@@ -50,9 +51,10 @@ def judge(
         UserError: in one sentence, what the person can mend.
     """
     started = time.perf_counter()
+    refuse_seed(seed)
     subject, *others = map(_opened, (encoder, *against))
     task = open_task(data, test)
-    with Progress() as progress:
+    with Progress() as progress, in_eval_mode(subject, *others):
         for warning in task.warnings:
             progress.say(f"note: {warning}")
         bench = Bench(pick_device(), progress, seed)
@@ -158,12 +160,13 @@ def measure(
         UserError: in one sentence, what the person can mend.
     """
     started = time.perf_counter()
+    refuse_seed(seed)
     subject, *others = map(_opened, (encoder, *against))
     encoders = [subject, subject.fresh(seed), *others]
     sets = open_data(data)
     images = next(sets[split] for split in ("test", "val", "train") if split in sets)
     device, rows = pick_device(), []
-    with Progress() as progress:
+    with Progress() as progress, in_eval_mode(subject, *others):
         for one in encoders:
             progress.say(f"measuring {one.name}")
             encode = encode_with(one, device)
@@ -189,6 +192,11 @@ def _outcomes(
     for encoder in encoders:
         started = time.perf_counter()
         outcome = protocol.judge(encoder, task, bench)
+        if not all(np.isfinite(scores).all() for scores in outcome.scores):
+            raise UserError(
+                f"{encoder.name} ends in scores that are not finite: its weights are damaged, or a learning "
+                "rate is too high."
+            )
         seconds = time.perf_counter() - started
         first = found[0][0] if found else None
         row = _row(encoder, outcome, first, task, bench.seed, seconds)
@@ -209,7 +217,7 @@ def _row(
     behind = None
     if first is not None:
         assert np.array_equal(outcome.places, first.places)
-        behind = metrics.difference(first.scores, outcome.scores, labels, task.metric)
+        behind = metrics.difference(first.scores, outcome.scores, labels, task.metric, seed)
     return Row(
         encoder=encoder.name,
         fingerprint=encoder.fingerprint(),
@@ -232,7 +240,9 @@ def _settings(protocol: EvaluationProtocol) -> dict[str, Any]:
 
 
 def _opened(encoder: Encoder) -> Pretrained:
-    return encoder if isinstance(encoder, Pretrained) else load(encoder)
+    opened = encoder if isinstance(encoder, Pretrained) else load(encoder)
+    representation_dim(opened.encoder, opened.size)  # says so where it gives anything but (B, D)
+    return opened
 
 
 def _file(encoder: Encoder, value: dict[str, Any]) -> None:

@@ -80,7 +80,8 @@ def confusion(scores: Scores, labels: Labels) -> Labels:
 def average_precision(scores: NDArray[np.float32], is_positive: NDArray[np.bool_]) -> float:
     """Return the average precision of a ranking by the 11 points of PASCAL VOC 2007, in [0, 1].
 
-    The mean over recall 0, 0.1, ..., 1 of the highest precision at that recall or above.
+    The mean over recall 0, 0.1, ..., 1 of the highest precision at that recall or above. Images of one score
+    are found together, so that nothing depends on their order.
 
     Args:
         scores: (N,).
@@ -89,8 +90,9 @@ def average_precision(scores: NDArray[np.float32], is_positive: NDArray[np.bool_
     Source: Everingham et al. 2010, "The PASCAL Visual Object Classes Challenge", section 4.2.
     """
     order = np.argsort(-scores, kind="stable")
-    hits = np.cumsum(is_positive[order])
-    precision = hits / np.arange(1, len(hits) + 1)
+    last = np.append(np.diff(scores[order]) != 0, True)  # of the images of one score
+    hits = np.cumsum(is_positive[order])[last]
+    precision = hits / np.flatnonzero(np.append(False, last))
     # Recall in tenths, as whole numbers: 0.1 * 3 is a little more than 0.3.
     return float(np.mean([precision[10 * hits >= tenths * hits[-1]].max() for tenths in range(11)]))
 
@@ -101,20 +103,22 @@ def voc_map(scores: Scores, labels: Labels) -> float:
     Args:
         scores: (N, C).
         labels: (N, C) of 0 and 1; classes without an image are left out.
+
+    Returns:
+        NaN where no class has an image.
     """
-    return float(
-        np.mean(
-            [
-                average_precision(column, positive)
-                for column, positive in zip(scores.T, labels.T == 1, strict=True)
-                if positive.any()
-            ]
-        )
-    )
+    precisions = [
+        average_precision(column, positive)
+        for column, positive in zip(scores.T, labels.T == 1, strict=True)
+        if positive.any()
+    ]
+    return float(np.mean(precisions)) if precisions else math.nan
 
 
 def resampled(figure: Figure, count: int, seed: int = 0, resamples: int = RESAMPLES) -> NDArray[np.float64]:
-    """Return a figure of sets drawn with replacement from the judged images, (resamples,).
+    """Return a figure of sets drawn with replacement from the judged images, (resamples,) or fewer.
+
+    Sets of which there is no figure, because none of their images has a label, are left out.
 
     Args:
         figure: of the images with given numbers.
@@ -125,7 +129,8 @@ def resampled(figure: Figure, count: int, seed: int = 0, resamples: int = RESAMP
     Source: Efron and Tibshirani 1993, the nonparametric bootstrap.
     """
     random = np.random.default_rng((seed, 3))
-    return np.array([figure(random.integers(0, count, count)) for _ in range(resamples)])
+    values = (figure(random.integers(0, count, count)) for _ in range(resamples))
+    return np.array([value for value in values if not math.isnan(value)])
 
 
 def estimate(figure: Figure, count: int, seed: int = 0, resamples: int = RESAMPLES) -> Estimate:
@@ -165,7 +170,9 @@ class Difference:
         return "worse" if self.p < 0.05 and self.high < 0 else "undecided"
 
 
-def difference(ours: list[Scores], theirs: list[Scores], labels: Labels, metric: str) -> Difference:
+def difference(
+    ours: list[Scores], theirs: list[Scores], labels: Labels, metric: str, seed: int = 0
+) -> Difference:
     """Compare two encoders on the same images.
 
     The test swaps the two at random, image by image (a paired permutation test); for top-1 of one classifier
@@ -177,10 +184,11 @@ def difference(ours: list[Scores], theirs: list[Scores], labels: Labels, metric:
         theirs: scores of the second.
         labels: of the judged images.
         metric: name of the figure.
+        seed: of the draws.
     """
     first, second = figures(ours, labels)[metric], figures(theirs, labels)[metric]
     count = len(labels)
-    drawn = resampled(lambda i: first(i) - second(i), count)
+    drawn = resampled(lambda i: first(i) - second(i), count, seed)
     low, high = np.percentile(drawn, [2.5, 97.5])
     if labels.ndim > 1:
         p = min(1.0, 2 * (min((drawn <= 0).sum(), (drawn >= 0).sum()) + 1) / (len(drawn) + 1))
@@ -189,7 +197,7 @@ def difference(ours: list[Scores], theirs: list[Scores], labels: Labels, metric:
             [s.argmax(1) == labels for s in theirs], axis=0
         )
         weights = 1 / np.bincount(labels)[labels] if metric == "mean_per_class" else np.ones(count)
-        p = swap_test(gained * weights)
+        p = swap_test(gained * weights, seed)
     everything = np.arange(count)
     return Difference(first(everything) - second(everything), float(low), float(high), float(p))
 

@@ -25,7 +25,7 @@ from byol.evaluate.supervised import Classifier, Trained, Training, logits_of, t
 from byol.evaluate.task import Labelled, Task, draw_few, hold_out, listed
 from byol.pretrained import Pretrained
 from byol.run.device import Device
-from byol.run.errors import UserError
+from byol.run.errors import UserError, refuse_below
 from byol.run.progress import Progress
 
 
@@ -161,6 +161,7 @@ class Linear(_AgainstRandom):
 
     def __post_init__(self) -> None:
         _check_share("held_out", self.held_out)
+        _check_rates("strengths", self.strengths)
 
     def judge(self, encoder: Pretrained, task: Task, bench: Bench) -> Outcome:
         """Return logits of the classifier."""
@@ -200,7 +201,7 @@ class LinearSgd(_AgainstRandom):
 
     Args:
         epochs: passes over the training images.
-        batch_size: images a step; fewer where there are fewer than 16 steps an epoch.
+        batch_size: images a step, 2 or more; fewer where there are fewer than 16 steps an epoch.
         lrs: learning rates of the sweep, per 256 images.
         held_out: share of the training images by which the learning rate is chosen.
 
@@ -215,6 +216,9 @@ class LinearSgd(_AgainstRandom):
 
     def __post_init__(self) -> None:
         _check_share("held_out", self.held_out)
+        _check_rates("lrs", self.lrs)
+        refuse_below("epochs", self.epochs, 1)
+        refuse_below("batch_size", self.batch_size, 2)
 
     def judge(self, encoder: Pretrained, task: Task, bench: Bench) -> Outcome:
         """Return logits of the classifier."""
@@ -232,6 +236,7 @@ class LinearSgd(_AgainstRandom):
         heads = range(len(self.lrs))
         held_figures = [_held_figure(swept.network, head, held, task, bench) for head in heads]
         best = int(np.argmax(held_figures))
+        _check_learnt(held_figures[best], encoder, self.lrs)
         final = replace(sweep, lrs=(sweep.lrs[best],))
         trained = _train(encoder, task.train, task, final, bench, f"{encoder.name}: all images")
         logits, places = logits_of(trained.network, test, 0, bench.device)
@@ -256,7 +261,7 @@ class FineTune(_AgainstRandom):
         weight_decay: of all weights but biases and norms.
         layer_decay: the learning rate of a layer is this times that of the layer above; 1 is none.
         held_out: share of the training images by which it is chosen.
-        runs: repetitions with seeds of their own.
+        runs: repetitions with seeds of their own: that of the evaluation and those after it.
 
     Source: BYOL (2006.07733), appendix D.3: SGD, batches of 256, seven learning rates from 1e-4 to 1e-1, and
     statistics of batch norm that keep max(1 - 10 / steps per epoch, 0.9). The three learning rates are a
@@ -280,6 +285,16 @@ class FineTune(_AgainstRandom):
         for name in ("layer_decay", "patience"):
             if not 0 < getattr(self, name) <= 1:
                 raise UserError(f"{name} is {getattr(self, name)}; choose a value in (0, 1].")
+        _check_rates("lrs", self._lrs)
+        refuse_below("weight_decay", self.weight_decay, 0)
+        for name, least in (("epochs", 1), ("at_least", 0), ("batch_size", 2), ("runs", 1)):
+            refuse_below(name, getattr(self, name), least)
+
+    @property
+    def _lrs(self) -> tuple[float, ...]:
+        if self.optimizer not in _FINETUNE_LRS:
+            raise UserError(f"optimizer is {self.optimizer}; choose {' or '.join(_FINETUNE_LRS)}.")
+        return self.lrs or _FINETUNE_LRS[self.optimizer]
 
     def judge(self, encoder: Pretrained, task: Task, bench: Bench) -> Outcome:
         """Return logits of the network."""
@@ -295,7 +310,7 @@ class FineTune(_AgainstRandom):
                 return [_held_figure(network, 0, held, task, own)]
 
             tried = []
-            for lr in self.lrs or _FINETUNE_LRS[self.optimizer]:
+            for lr in self._lrs:
                 training = Training(
                     lrs=(lr * batch_size / 256,),
                     epochs=epochs,
@@ -309,6 +324,7 @@ class FineTune(_AgainstRandom):
                 trained = _train(encoder, fit, task, training, own, title, held_figure)
                 tried.append((max(figures[0] for figures in trained.held_out), lr, trained))
             figure, lr, trained = max(tried, key=lambda one: one[0])
+            _check_learnt(figure, encoder, self._lrs)
             logits, kept = logits_of(trained.network, test, 0, bench.device)
             scores.append(logits.numpy())
             chosen.append({"lr": lr, "epoch": trained.epochs, "held_out": figure})
@@ -336,6 +352,12 @@ class Retrain(_AgainstRandom):
     batch_size: int = 1024
     held_out: float = 0.2
 
+    def __post_init__(self) -> None:
+        _check_share("held_out", self.held_out)
+        _check_rates("lrs", self.lrs)
+        _check_rates("epochs", self.epochs)
+        refuse_below("batch_size", self.batch_size, 2)
+
     def judge(self, encoder: Pretrained, task: Task, bench: Bench) -> Outcome:
         """Return logits of the network."""
         test = _needs_test(task, self.name)
@@ -351,6 +373,7 @@ class Retrain(_AgainstRandom):
             trained = _train(encoder, fit, task, training(lr, epochs, fit), bench, title)
             tried.append((_held_figure(trained.network, 0, held, task, bench), lr, epochs))
         figure, lr, epochs = max(tried, key=lambda one: one[0])
+        _check_learnt(figure, encoder, self.lrs)
         title = f"{encoder.name}: lr {lr:g}, all {len(task.train):,} labels"
         trained = _train(encoder, task.train, task, training(lr, epochs, task.train), bench, title)
         logits, places = logits_of(trained.network, test, 0, bench.device)
@@ -364,7 +387,7 @@ class FewLabels(_AgainstRandom):
 
     Args:
         share: of the labels, the same of each class.
-        draws: number of draws, each with a seed of its own.
+        draws: number of draws, each with a seed of its own: that of the evaluation and those after it.
         lists: files that name the images, one a line, in place of draws.
         by: what learns: logistic regression on frozen features, or fine-tuning of the whole network.
 
@@ -383,11 +406,15 @@ class FewLabels(_AgainstRandom):
 
     def __post_init__(self) -> None:
         _check_share("share", self.share)
+        refuse_below("draws", self.draws, 1)
 
     def judge(self, encoder: Pretrained, task: Task, bench: Bench) -> Outcome:
         """Return scores of each draw."""
         if self.lists:
             parts = [listed(task.train, file) for file in self.lists]
+            for file, part in zip(self.lists, parts, strict=True):
+                if absent := len(np.unique(task.train.labels)) - len(np.unique(part.labels)):
+                    bench.progress.say(f"note: {file} names no image of {absent} classes.")
         else:
             seeds = range(bench.seed, bench.seed + self.draws)
             parts = [draw_few(task.train, self.share, seed, task.classes) for seed in seeds]
@@ -448,7 +475,10 @@ def _train(
 
 
 def _held_figure(network: Classifier, head: int, held: Labelled, task: Task, bench: Bench) -> float:
+    """Return the task's metric on held-out images, in percent; minus infinity where training diverged."""
     logits, places = logits_of(network, held, head, bench.device)
+    if not logits.isfinite().all():
+        return -math.inf
     return _figure(logits, torch.from_numpy(held.labels)[places], task)
 
 
@@ -456,6 +486,14 @@ def _figure(scores: Tensor, labels: Tensor, task: Task) -> float:
     """Return the task's metric of scores, in percent."""
     found = metrics.figures([scores.numpy()], labels.numpy())
     return found[task.metric](np.arange(len(labels)))
+
+
+def _check_learnt(figure: float, encoder: Pretrained, lrs: tuple[float, ...]) -> None:
+    if figure == -math.inf:
+        raise UserError(
+            f"training of {encoder.name} diverged at every learning rate ({', '.join(map(str, lrs))}); "
+            "choose lower ones, or if they are low, other weights: these are damaged."
+        )
 
 
 def _needs_test(task: Task, protocol: str) -> Labelled:
@@ -471,6 +509,14 @@ def _fitting(batch_size: int, count: int) -> int:
     """Return the batch size, or the largest power of two that makes 16 steps an epoch; at least 2."""
     largest = 1 << max(0, (count // 16).bit_length() - 1)
     return max(2, min(batch_size, largest))
+
+
+def _check_rates(name: str, values: tuple[float, ...]) -> None:
+    if not values:
+        raise UserError(f"{name} is empty; give one value or more.")
+    for value in values:
+        if not 0 < value < math.inf:
+            raise UserError(f"one of {name} is {value}; choose finite values above 0.")
 
 
 def _check_share(name: str, share: float) -> None:

@@ -55,7 +55,7 @@ class Result:
         data: the set, as the person named it.
         data_fingerprint: of images and labels.
         classes: their number.
-        learnt_from: number of training images.
+        learnt_from: number of training images, for kNN of those that can be decoded.
         judged: number of judged images; they are the training images, each judged by all others, where
             `leave_one_out`.
         leave_one_out: there was one set alone.
@@ -63,7 +63,8 @@ class Result:
         rows: the encoder first, then random initialisation, raw pixels (kNN) and what was asked for.
         seed: of all draws.
         warnings: what the reader of a figure has to know.
-        provenance: command, commit, versions, machine, date.
+        provenance: command, commit, versions, machine, date; the precision is that of networks that learn
+            here, frozen ones see float32.
         seconds: of the evaluation.
     """
 
@@ -83,9 +84,9 @@ class Result:
     seconds: float
 
     @property
-    def top1(self) -> float:
-        """Top-1 of the encoder, in percent."""
-        return self.rows[0].figures["top1"].value
+    def value(self) -> float:
+        """The task's metric of the encoder, in percent."""
+        return self.rows[0].figures[self.metric].value
 
     def to_json(self) -> dict[str, Any]:
         """Return the fields as JSON values."""
@@ -181,19 +182,29 @@ class Transfer:
 
     def table(self) -> list[list[str]]:
         """Return a line for each set and protocol: the encoder and its baselines by the set's own metric."""
-        encoders = [row.encoder for row in self.results[0].rows]
-        return [
-            ["data", "protocol", "metric", *encoders],
-            *(
-                [
-                    result.data,
-                    result.protocol,
-                    NAMES[result.metric],
-                    *(str(row.figures[result.metric]) for row in result.rows),
-                ]
-                for result in self.results
-            ),
+        lines = [
+            {
+                "data": result.data,
+                "protocol": result.protocol,
+                "metric": NAMES[result.metric],
+                **_columns(result),
+            }
+            for result in self.results
         ]
+        titles = list(dict.fromkeys(title for line in lines for title in line))
+        return [titles, *([line.get(title, "") for title in titles] for line in lines)]
+
+
+def _columns(result: Result) -> dict[str, str]:
+    """Return the figure of each encoder under its name, which is numbered where it comes again."""
+    columns: dict[str, str] = {}
+    for row in result.rows:
+        name, number = row.encoder, 1
+        while name in columns:
+            number += 1
+            name = f"{row.encoder} ({number})"
+        columns[name] = str(row.figures[result.metric])
+    return columns
 
 
 @dataclass(frozen=True, kw_only=True)

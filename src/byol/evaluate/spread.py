@@ -35,8 +35,8 @@ def effective_rank(features: Tensor) -> float:
 
     Source: Roy and Vetterli 2007, "The effective rank".
     """
-    centred = features.float() - features.float().mean(dim=0)
+    centred = features.double() - features.double().mean(dim=0)
     gram = centred @ centred.T if len(centred) < centred.shape[1] else centred.T @ centred
-    singular = torch.linalg.eigvalsh(gram.double()).clamp_min(0).sqrt()
+    singular = torch.linalg.eigvalsh(gram).clamp_min(0).sqrt()
     shares = singular / singular.sum().clamp_min(1e-30)
     return float(torch.special.entr(shares).sum().exp())

@@ -23,12 +23,15 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from byol.data.images import Packed, cache_folder
 from byol.data.loader import batches
 from byol.data.views import OneView
-from byol.evaluate.features import encode_with, features
+from byol.evaluate.features import alone, encode_with, features
 from byol.evaluate.task import Labelled
 from byol.pretrained import Pretrained
 from byol.run import checkpoint
 from byol.run.device import Device, usable_cores
+from byol.run.errors import UserError
 from byol.run.progress import Progress
+
+_FORMAT = 2  # raise it whenever the same settings give another classifier
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -126,7 +129,7 @@ def train(
     stopped, goes on there; the same call gives the same classifier, stopped or not.
 
     Args:
-        encoder: where it begins; it is left as it is.
+        encoder: where it begins; its weights and buffers are left as they are.
         part: images to learn from.
         num_classes: C.
         training: how.
@@ -136,14 +139,22 @@ def train(
         title: what the person sees beside the epoch.
         data: fingerprint of the set, part of the name under which the training saves itself.
         figure: what each of the H classifiers achieves on held-out images, more is better.
+
+    Raises:
+        UserError: there are fewer images than a batch has.
     """
-    with torch.random.fork_rng():
+    if len(part) < training.batch_size:
+        raise UserError(
+            f"{len(part)} labelled images are left to learn from; {training.batch_size} are needed."
+        )
+    folder = cache_folder() / "training" / _key(encoder, part, training, seed, device, data, figure)
+    folder.mkdir(parents=True, exist_ok=True)
+    with alone(folder.with_suffix(".lock")), torch.random.fork_rng():
         torch.manual_seed(seed)
         network = _network(encoder, num_classes, training, device)
         steps_per_epoch = len(part) // training.batch_size
         total_steps = training.epochs * steps_per_epoch
         optimizer, peaks = _optimizer(network, training, steps_per_epoch)
-        folder = cache_folder() / "training" / _key(encoder, part, training, seed, device, data, figure)
         state = _Progress(folder, network, optimizer, device)
         state.restore()
         view = OneView(size=encoder.size, mean=_triple(encoder.mean), std=_triple(encoder.std))
@@ -219,7 +230,11 @@ class _Progress:
     def restore(self) -> None:
         if (path := checkpoint.newest(self._folder)) is None:
             return
-        state = checkpoint.load(path, self._device.device)
+        try:
+            state = checkpoint.load(path, self._device.device)
+        except UserError:  # damaged, or of an older version: what can be computed again needs no person
+            path.unlink()
+            return self.restore()
         self.epoch, self.best_epoch = state["step"], state["best_epoch"]
         self.held_out, self._best = state["held_out"], state["best"]
         self._network.load_state_dict(state["network"])
@@ -256,7 +271,6 @@ class _Progress:
             older.unlink()
 
     def _save(self, optimizer: dict[str, Any] | None) -> Path:
-        self._folder.mkdir(parents=True, exist_ok=True)
         state = {
             "best_epoch": self.best_epoch,
             "held_out": self.held_out,
@@ -281,7 +295,9 @@ def _optimizer(
     """Return the optimiser and the peak learning rate of each of its groups."""
     groups: list[dict[str, Any]] = []
     for head, lr in zip(network.heads, training.lrs, strict=True):
-        groups.append({"params": list(head.parameters()), "weight_decay": 0.0, "lr": lr})
+        assert isinstance(head, nn.Linear)
+        groups.append({"params": [head.weight], "weight_decay": training.weight_decay, "lr": lr})
+        groups.append({"params": [head.bias], "weight_decay": 0.0, "lr": lr})
     if not training.is_frozen:
         # BYOL, appendix D.3: statistics keep a share max(1 - 10 / s, 0.9), s the steps of an epoch.
         for module in network.modules():
@@ -323,7 +339,15 @@ def _key(
 ) -> str:
     digest = hashlib.sha256(part.index.data)
     digest.update(np.ascontiguousarray(part.labels).data)
-    words = [encoder.fingerprint(), asdict(training), seed, str(device.device), device.precision, data]
+    words = [
+        _FORMAT,
+        encoder.fingerprint(),
+        asdict(training),
+        seed,
+        str(device.device),
+        device.precision,
+        data,
+    ]
     words.append(figure is not None)
     digest.update(json.dumps(words).encode())
     return digest.hexdigest()[:32]

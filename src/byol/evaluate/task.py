@@ -75,11 +75,11 @@ def open_task(data: str, test: str | None = None) -> Task:
 
     Args:
         data: as for `open_data`: the train split is learnt from, test (or val, without test) judged.
-        test: images to be judged that lie elsewhere; all its splits together must be one set.
+        test: images to be judged that lie elsewhere; of splits, test is taken.
 
     Raises:
         UserError: there are no labels, or fewer than two classes, or the judged images have a class that the
-            others do not have.
+            others do not have, or labels of another kind.
     """
     sets = open_data(data)
     train = _labelled(sets["train"] if "train" in sets else _only(sets, data), data)
@@ -96,6 +96,14 @@ def open_task(data: str, test: str | None = None) -> Task:
         )
     warnings = []
     if judged is not None:
+        if judged.labels.ndim != train.labels.ndim:
+            one, several = (data, test) if train.labels.ndim == 1 else (test, data)
+            raise UserError(
+                f"{one or data} has one label an image and {several or data} any number of them; "
+                "use labels of one kind."
+            )
+        if not len(_named(judged.labels, classes)):
+            raise UserError(f"none of the {len(judged):,} images to be judged has a label.")
         unknown = [name for name in _named(judged.labels, classes) if name not in named]
         if unknown:
             raise UserError(
@@ -138,7 +146,7 @@ def hold_out(part: Labelled, share: float, seed: int) -> tuple[Labelled, Labelle
         Those to learn from and those held out.
 
     Raises:
-        UserError: no class has two images.
+        UserError: no class has two images, or, with several labels an image, one part has no label at all.
     """
     groups = part.labels if part.labels.ndim == 1 else np.zeros(len(part), np.int64)
     random = np.random.default_rng((seed, 1))
@@ -154,7 +162,13 @@ def hold_out(part: Labelled, share: float, seed: int) -> tuple[Labelled, Labelle
             f"the {len(part)} labelled images are of as many classes; one to learn from and one to choose by "
             "are needed of a class."
         )
-    return part.take(np.flatnonzero(~mask)), part.take(np.flatnonzero(mask))
+    parts = part.take(np.flatnonzero(~mask)), part.take(np.flatnonzero(mask))
+    if part.labels.ndim > 1 and not all(one.labels.any() for one in parts):
+        raise UserError(
+            f"of {len(part)} images {len(parts[1])} are held out to choose by, but a part has no label at "
+            "all; label more images, or hold out another share."
+        )
+    return parts
 
 
 def draw_few(part: Labelled, share: float, seed: int, classes: Sequence[str]) -> Labelled:
@@ -194,7 +208,8 @@ def listed(part: Labelled, file: Path) -> Labelled:
     """Return the images that a list names, one a line: paths as in the set, or as much of their end as tells.
 
     Raises:
-        UserError: there is no such list, it names images that the set does not have, or a name fits several.
+        UserError: there is no such list, it names images that the set does not have or images of one class
+            alone, or a name fits several.
     """
     if not file.is_file():
         raise UserError(f"there is no list at {file}.")
@@ -219,7 +234,10 @@ def listed(part: Labelled, file: Path) -> Labelled:
         raise UserError(
             f"{file} names {several[0]}, as {len(found[several[0]])} images are called; write its whole path."
         )
-    return part.take(np.unique([place for fitting in found.values() for place in fitting]))
+    few = part.take(np.unique([place for fitting in found.values() for place in fitting]))
+    if few.labels.ndim == 1 and len(np.unique(few.labels)) < 2:
+        raise UserError(f"{file} names images of one class alone; a classifier needs images of 2 or more.")
+    return few
 
 
 def _labelled(images: Packed | Files, data: str) -> Labelled:
@@ -247,7 +265,7 @@ def _renumbered(part: Labelled, classes: tuple[str, ...], data: str) -> Labelled
             f"{data} has {len(unknown)} classes that the images to learn from do not have: {_some(unknown)}; "
             "use the same classes in both."
         )
-    numbers = np.array([classes.index(name) for name in theirs])
+    numbers = np.array([classes.index(name) for name in theirs], np.int64)
     if part.labels.ndim == 1:
         return Labelled(part.images, part.index, numbers[part.labels])
     among = np.zeros((len(part), len(classes)), np.int64)

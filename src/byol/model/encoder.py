@@ -5,6 +5,8 @@ A name alone (`ResNet`, `ConvNet`, `Timm`) is a spec, plain frozen data that a r
 """
 
 import math
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Literal
@@ -130,21 +132,31 @@ def representation_dim(encoder: nn.Module, size: int) -> int:
     Raises:
         UserError: the encoder cannot take such images, or the output is not (B, D).
     """
-    was_training = encoder.training
     like = next(encoder.parameters(), torch.zeros(()))
     images = torch.zeros(2, 3, size, size, dtype=like.dtype, device=like.device)
     try:
-        with torch.no_grad():
-            output = encoder.eval()(images)
+        with torch.no_grad(), in_eval_mode(encoder):
+            output = encoder(images)
     except (RuntimeError, ValueError, AssertionError) as error:  # what torch and timm raise at a wrong size
         why = str(error).split("\n")[0]
         raise UserError(f"the encoder cannot take images of {size} x {size} px: {why}") from error
-    finally:
-        encoder.train(was_training)
     if not isinstance(output, Tensor) or output.ndim != 2 or len(output) != 2:
         shape = tuple(output.shape) if isinstance(output, Tensor) else type(output).__name__
         raise UserError(f"the encoder maps (2, 3, {size}, {size}) to {shape}; it must give (2, D).")
     return output.shape[1]
+
+
+@contextmanager
+def in_eval_mode(*networks: nn.Module) -> Iterator[None]:
+    """Put networks into eval mode for a while, and each of their modules back into its own."""
+    modes = [(module, module.training) for network in networks for module in network.modules()]
+    try:
+        for network in networks:
+            network.eval()
+        yield
+    finally:
+        for module, mode in modes:
+            module.training = mode
 
 
 class ConvNetEncoder(nn.Module):
