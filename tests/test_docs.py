@@ -1,11 +1,14 @@
 """What the documents say exists does: functions, recipes, tables, and the example runs."""
 
 import re
+from dataclasses import fields
 from importlib import import_module
 from pathlib import Path
 
 import pytest
 
+from byol.cli import PROTOCOLS
+from byol.evaluate.unlabelled import Unlabelled
 from byol.recipes import RECIPES
 
 ROOT = Path(__file__).parent.parent
@@ -48,3 +51,19 @@ def test_the_example_runs(document: str, capsys: pytest.CaptureFixture[str]) -> 
     exec(compile(example.group(1), document, "exec"), {})
     loss = float(capsys.readouterr().out.split()[0])
     assert 3.0 < loss < 5.0  # independent directions: about 4
+
+
+def test_every_protocol_is_documented_and_every_documented_one_exists() -> None:
+    evaluation = (ROOT / "docs" / "evaluation.md").read_text()
+    named = set(re.findall(r"byol eval ([a-z-]+) ", evaluation))
+    assert named == set(PROTOCOLS)
+    assert set(re.findall(r"byol eval ([a-z-]+) ", (ROOT / "README.md").read_text())) <= named
+    for name in re.findall(r"`(byol\.\w+)[(`]", evaluation):
+        assert callable(resolve(name)), name
+
+
+def test_every_measure_without_labels_has_its_agreement_in_the_docs() -> None:
+    table = (ROOT / "docs" / "unlabelled.md").read_text().replace("-", "_").lower()
+    for field in fields(Unlabelled):
+        if field.name != "num_images":
+            assert f"\n| {field.name.replace('_', ' ')} |" in table.replace("_", " "), field.name
