@@ -161,8 +161,8 @@ class Comparison:
             "undecided": f"{self.a} and {self.b} cannot be told apart",
         }
         return (
-            f"{words[self.difference.verdict]}: {self.difference} points of {NAMES[self.result.metric]}, "
-            f"{self.result.protocol} on {self.result.judged:,} images of {self.result.data}."
+            f"{words[self.difference.verdict]}: {self.difference}, {self.result.protocol} "
+            f"{NAMES[self.result.metric]} in % of {self.result.judged:,} images of {self.result.data}."
         )
 
 
