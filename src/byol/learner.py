@@ -83,8 +83,8 @@ def build(recipe: Recipe, device: Device, encoder: nn.Module | None = None, num_
     is_own = encoder is not None
     encoder = recipe.encoder.build() if encoder is None else encoder
     dim = representation_dim(encoder, recipe.views.size)
-    for size in {*recipe.views.sizes, recipe.evaluation_size}:
-        representation_dim(encoder, size)
+    for size in {*recipe.views.sizes, recipe.evaluation_size} - {recipe.views.size}:
+        representation_dim(encoder, size)  # says so where it cannot take them
     projector = recipe.projector.build(dim)
     online = Online(encoder, projector, recipe.predictor.build(recipe.projector.out))
     for name, part in online.named_children():

@@ -1,4 +1,4 @@
-import multiprocessing
+import fcntl
 from collections.abc import Callable
 from pathlib import Path
 
@@ -164,21 +164,16 @@ def test_a_damaged_file_of_the_cache_is_computed_again(training: Train, damage: 
     assert is_same(state(training(WHOLE).network), state(first.network))
 
 
-def test_trainings_of_one_classifier_at_one_time_do_not_disturb_each_other(training: Train) -> None:
-    """As when two comparisons with one common encoder run side by side; a lock is held by a process."""
-    program = multiprocessing.get_context("fork")
-    results = program.Queue()
+def test_nobody_else_trains_the_same_classifier_meanwhile(training: Train) -> None:
+    """As when two comparisons with one common encoder run side by side."""
 
-    def work() -> None:
-        results.put(training(WHOLE).network.heads[0].get_parameter("weight").tolist())
+    def try_to_come_in(network: Classifier) -> list[float]:
+        (lock,) = (cache_folder() / "training").glob("*.lock")
+        with lock.open() as other, pytest.raises(BlockingIOError):
+            fcntl.flock(other, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        return [1.0]
 
-    several = [program.Process(target=work) for _ in range(3)]
-    for one in several:
-        one.start()
-    found = [results.get(timeout=60) for _ in several]
-    for one in several:
-        one.join(60)
-    assert found[0] == found[1] == found[2]
+    assert len(training(WHOLE, try_to_come_in).held_out) == WHOLE.epochs
 
 
 def test_weights_of_the_classifier_decay_and_its_bias_does_not(training: Train) -> None:

@@ -1,11 +1,9 @@
 """Features of a whole image set, kept on disk, and the raw pixels that every encoder has to beat."""
 
-import fcntl
 import hashlib
 import json
 import os
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +17,7 @@ from byol.data.images import Files, Packed, cache_folder, central, fingerprint
 from byol.pretrained import Pretrained
 from byol.run.device import Device
 from byol.run.errors import UserError
+from byol.run.lock import alone
 from byol.run.progress import Progress
 
 Encode = Callable[[Tensor], Tensor]
@@ -145,14 +144,6 @@ def _begun(part: Path, count: Path) -> tuple["np.memmap[Any, Any] | None", int]:
         return np.load(part, mmap_mode="r+"), int(count.read_text())
     except (OSError, ValueError, EOFError):
         return None, 0
-
-
-@contextmanager
-def alone(lock: Path) -> Iterator[None]:
-    """Let one process at a time in; the system lets go of it when the process ends, however it ends."""
-    with lock.open("w") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
-        yield
 
 
 class RawPixels(nn.Module):

@@ -109,10 +109,9 @@ class Knn:
 
     def judge(self, encoder: Pretrained, task: Task, bench: Bench) -> Outcome:
         """Return votes; with one set alone each image is judged by all others."""
-        bank, labels, _ = _rows(encoder, task.train, bench)
-        if task.test is None:
-            queries, places = bank, _rows(encoder, task.train, bench)[2]
-        else:
+        bank, labels, places = _rows(encoder, task.train, bench)
+        queries = bank
+        if task.test is not None:
             queries, _, places = _rows(encoder, task.test, bench)
         votes = knn_scores(
             bank,

@@ -23,12 +23,13 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from byol.data.images import Packed, cache_folder
 from byol.data.loader import batches
 from byol.data.views import OneView
-from byol.evaluate.features import alone, encode_with, features
+from byol.evaluate.features import encode_with, features
 from byol.evaluate.task import Labelled
 from byol.pretrained import Pretrained
 from byol.run import checkpoint
 from byol.run.device import Device, usable_cores
 from byol.run.errors import UserError
+from byol.run.lock import alone
 from byol.run.progress import Progress
 
 _FORMAT = 2  # raise it whenever the same settings give another classifier
