@@ -1,22 +1,26 @@
 """Equations and equivalences of the method, on networks small enough to check by hand."""
 
 import copy
+from collections.abc import Callable
+from functools import partial
 
 import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
 
-from byol.algorithm import Online, bootstrap_loss, bootstrap_step
+from byol.algorithm import Branch, Online, bootstrap_losses, bootstrap_step
 from byol.evaluate.spread import feature_spread
 from byol.model.head import Mlp
-from byol.model.predictor import NoPredictor
+from byol.model.predictor import DirectPred, NoPredictor, OptimalLinear
 from byol.model.target import Ema, EmaTarget, Shared, SharedTarget
 from byol.objective import regression_loss
 from byol.optim import Lars, Sgd
 
 
-def toy(predictor: Mlp | NoPredictor = Mlp(hidden=32, out=8), *, seed: int = 0) -> Online:
+def toy(
+    predictor: Mlp | NoPredictor | DirectPred | OptimalLinear = Mlp(hidden=32, out=8), *, seed: int = 0
+) -> Online:
     torch.manual_seed(seed)
     encoder = nn.Sequential(nn.Linear(6, 16), nn.BatchNorm1d(16), nn.ReLU())
     projector = Mlp(hidden=32, out=8).build(16)
@@ -42,6 +46,10 @@ def run(
     return [
         bootstrap_step(online, target, optimizer, pair, lr, tau).loss.item() for pair in noisy_pairs(steps)
     ]
+
+
+def never_asked() -> Branch:
+    raise AssertionError("a moving average needs no online branch")
 
 
 def test_tau_zero_with_the_predictor_kept_equals_the_shared_target_bit_for_bit() -> None:
@@ -73,7 +81,7 @@ def test_no_gradient_reaches_the_target(kind: type[Ema] | type[Shared]) -> None:
     before = copy.deepcopy(target.state_dict())
     view_1, view_2 = noisy_pairs(1)[0]
     branch = online(view_1)
-    other = target(view_2, online(view_2))
+    other = target(view_2, lambda: online(view_2))
     assert not other.requires_grad
     regression_loss(online.predictor(branch.projection), other).sum().backward()  # type: ignore[no-untyped-call]
     assert all(p.grad is None and not p.requires_grad for p in target.parameters())
@@ -143,7 +151,7 @@ def test_loss_is_the_sum_of_both_directions_and_symmetric_in_the_views() -> None
     online, target = toy(), Ema().build(toy(seed=1)).train()
     with torch.no_grad():
         p_1, p_2 = (online(view) for view in pair)
-        z_1, z_2 = target(pair[0], p_1), target(pair[1], p_2)
+        z_1, z_2 = (target(view, never_asked) for view in pair)
         by_hand = (
             regression_loss(online.predictor(p_1.projection), z_2).mean()
             + regression_loss(online.predictor(p_2.projection), z_1).mean()
@@ -183,15 +191,15 @@ def test_views_after_the_second_go_through_the_online_network_alone_and_predict_
     online, target = toy(), Ema().build(toy(seed=1)).train()
     view_1, view_2 = noisy_pairs(1)[0]
     small = view_1.flip(0)
-    loss, branch = bootstrap_loss(online, target, (view_1, view_2, small))
+    loss = sum(loss for loss, _ in bootstrap_losses(online, target, (view_1, view_2, small)))
     assert dict(target.encoder.named_buffers())["1.num_batches_tracked"].item() == 2
     assert dict(online.encoder.named_buffers())["1.num_batches_tracked"].item() == 3
     with torch.no_grad():
         q_1, q_2, q_3 = (online.predictor(online(view).projection) for view in (view_1, view_2, small))
-        z_1, z_2 = (target(view, branch) for view in (view_1, view_2))
+        z_1, z_2 = (target(view, never_asked) for view in (view_1, view_2))
         four = [regression_loss(q, z) for q, z in ((q_1, z_2), (q_2, z_1), (q_3, z_1), (q_3, z_2))]
     # Four directions on the scale of two; float64, another order of summation.
-    torch.testing.assert_close(loss.detach(), sum(four[1:], four[0]) / 2, rtol=1e-14, atol=0)
+    torch.testing.assert_close(loss, sum(four[1:], four[0]) / 2, rtol=1e-14, atol=0)
 
 
 def test_a_small_view_has_a_share_in_the_gradient() -> None:
@@ -213,3 +221,76 @@ def test_micro_batches_of_a_batch_that_lost_images_hold_two_or_more() -> None:
     )
     assert step.branch.projection.shape == (7, 8)
     assert step.loss.isfinite()
+
+
+@pytest.mark.parametrize("target", [Ema(tau_base=0.9), Shared()], ids=lambda spec: str(spec.kind))
+@pytest.mark.parametrize(
+    "predictor",
+    [Mlp(hidden=32, out=8), DirectPred(), OptimalLinear(), NoPredictor()],
+    ids=lambda spec: str(spec.kind),
+)
+@pytest.mark.parametrize("small_views", [0, 1])
+def test_backward_view_by_view_gives_the_gradient_of_the_joint_loss(
+    target: Ema | Shared, predictor: Mlp | DirectPred | OptimalLinear | NoPredictor, small_views: int
+) -> None:
+    views = [*noisy_pairs(1)[0], *(view[:32] for view in noisy_pairs(2)[1])][: 2 + small_views]
+    views = [view[:32] for view in views]
+    online = toy(predictor)
+    by_hand, optimizer = copy.deepcopy(online), Sgd().build(online)
+    its_target = target.build(by_hand)
+    loss = bootstrap_step(online, target.build(online), optimizer, views, lr=0.0, tau=1.0).loss
+
+    # Jointly, in the other order: all views forward, then one backward pass of the whole loss.
+    branches = [by_hand(view) for view in views]
+    with torch.no_grad():
+        targets = [its_target(v, partial(Branch, *b)) for v, b in zip(views[:2], branches, strict=False)]
+    by_hand.predictor.fit([branch.projection for branch in branches], targets)
+    predictions = [by_hand.predictor(branch.projection) for branch in branches]
+    pairs = [(q, z) for i, q in enumerate(predictions) for j, z in enumerate(targets) if i != j]
+    joint = 2 * torch.stack([regression_loss(q, z) for q, z in pairs]).mean()
+    joint.backward()  # type: ignore[no-untyped-call]
+
+    assert loss.item() == pytest.approx(joint.item(), rel=1e-14)  # float64, another order of summation
+    gradients = [p.grad for p in by_hand.parameters() if p.grad is not None]
+    assert len(gradients) > 5
+    for p, q in zip(online.parameters(), by_hand.parameters(), strict=True):
+        assert (p.grad is None) == (q.grad is None)
+        if p.grad is not None and q.grad is not None:
+            # As above; entries are differences of sums of the size of the largest one.
+            torch.testing.assert_close(p.grad, q.grad, rtol=0, atol=1e-12 * q.grad.abs().max().item())
+
+
+def test_the_activations_of_one_view_are_held_at_a_time() -> None:
+    online, views = toy(), noisy_pairs(1, batch=1024)[0]
+    target = Ema().build(online)
+
+    def in_turn() -> None:
+        bootstrap_step(online, target, Sgd().build(online), views, 0.0, 1.0)
+
+    def jointly() -> None:
+        losses = [loss for loss, _ in bootstrap_losses(online, target, views)]
+        torch.stack(losses).sum().backward()  # type: ignore[no-untyped-call]
+
+    # The weights, which are saved with either, are one in a hundred of what is saved.
+    assert peak_of_saved_bytes(in_turn) / peak_of_saved_bytes(jointly) == pytest.approx(0.5, abs=0.01)
+
+
+def peak_of_saved_bytes(run: Callable[[], None]) -> int:
+    """Return the most bytes that are kept for a backward pass at any moment."""
+    live: dict[int, int] = {}
+    peak = 0
+
+    class Held:
+        def __init__(self, tensor: Tensor) -> None:
+            nonlocal peak
+            self.tensor = tensor
+            live[id(self)] = tensor.nbytes
+            peak = max(peak, sum(live.values()))
+
+        def __del__(self) -> None:
+            del live[id(self)]
+
+    with torch.autograd.graph.saved_tensors_hooks(Held, lambda held: held.tensor):
+        run()
+    assert not live
+    return peak

@@ -3,8 +3,9 @@
 Letters: B images of a batch, D numbers of a representation, P numbers of a projection.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
+from functools import cache, partial
 from typing import NamedTuple, Protocol
 
 import torch
@@ -26,8 +27,11 @@ class Predictor(Protocol):
     def __call__(self, projection: Tensor) -> Tensor:
         """Return the prediction q(z) (B, P)."""
 
-    def fit(self, projections: Sequence[Tensor], targets: Sequence[Tensor]) -> None:
-        """Solve for itself before it predicts; the paper's predictor is learnt and does nothing here."""
+    def fit(self, projections: Iterable[Tensor], targets: Sequence[Tensor]) -> None:
+        """Solve for itself before it predicts; the paper's predictor is learnt and does nothing here.
+
+        The projections are made as they are iterated over.
+        """
 
 
 class Online(nn.Module):
@@ -46,8 +50,8 @@ class Online(nn.Module):
 class Target(Protocol):
     """The slot that says what the prediction of one view is compared with."""
 
-    def __call__(self, view: Tensor, branch: Branch) -> Tensor:
-        """Return z' (B, P) of a view, given the online network's branch of the same view."""
+    def __call__(self, view: Tensor, branch: Callable[[], Branch]) -> Tensor:
+        """Return z' (B, P) of a view; `branch` makes the online network's branch of the same view."""
 
     def update(self, online: Online, tau: float) -> None:
         """Move xi after the optimiser's step: xi <- tau xi + (1 - tau) theta."""
@@ -76,8 +80,10 @@ def bootstrap_step(
     """Take one step of BYOL on two views of the same images; numbers are the lines of Algorithm 1.
 
     Lines 1 to 3, the loop over batches and images, are `byol.pretrain`; lines 4 to 7 are
-    `bootstrap_loss`. The step reads no file and no clock and draws no random number, so that the same
-    views, lr and tau given to another implementation must give the same weights (docs/algorithm.md).
+    `bootstrap_losses`. Each view goes backward before the next goes forward, which gives the gradient of the
+    sum and holds the activations of one view at a time. The step reads no file and no clock and draws no
+    random number, so that the same views, lr and tau given to another implementation must give the same
+    weights (docs/algorithm.md).
 
     Args:
         online: network with parameters theta, in train mode.
@@ -102,45 +108,54 @@ def bootstrap_step(
     optimizer.zero_grad(set_to_none=True)
     losses, branches = [], []
     for part in zip(*(view.tensor_split(parts) for view in views), strict=True):
-        loss, branch = bootstrap_loss(online, target, part, autocast)  # 4 to 7
-        share = len(loss) / len(views[0])
-        torch.autograd.backward(loss.mean() * (share * loss_weight))  # 9: with respect to theta alone
-        losses.append(loss.detach())
-        branches.append(branch)
+        share, made = len(part[0]) / len(views[0]), []
+        for loss, branch in bootstrap_losses(online, target, part, autocast):  # 4 to 7, one view at a time
+            torch.autograd.backward(loss.mean() * (share * loss_weight))  # 9: with respect to theta alone
+            made.append((loss.detach(), Branch(*(tensor.detach() for tensor in branch))))
+        losses.append(torch.stack([loss for loss, _ in made]).sum(dim=0))
+        branches.append(made[0][1])
     rates = {"predictor": lr if predictor_lr is None else predictor_lr}
     for group in optimizer.param_groups:
         group["lr"] = rates.get(group.get("part", ""), lr)
     optimizer.step()  # 10: theta
     target.update(online, tau)  # 11: xi <- tau xi + (1 - tau) theta
     return Step(
-        torch.cat(losses).mean(),
-        Branch(*(torch.cat(parts).detach() for parts in zip(*branches, strict=True))),
+        torch.cat(losses).mean(), Branch(*(torch.cat(parts) for parts in zip(*branches, strict=True)))
     )
 
 
-def bootstrap_loss(
+def bootstrap_losses(
     online: Online,
     target: Target,
     views: Sequence[Tensor],
     autocast: Callable[[], AbstractContextManager[object]] = nullcontext,
-) -> tuple[Tensor, Branch]:
-    """Return the loss of each image (B,), with its graph, and the first view's branch.
+) -> Iterator[tuple[Tensor, Branch]]:
+    """Yield for one view after the other what its prediction adds to the loss (B,), with its graph.
 
-    The views go through the networks one by one, so that batch-norm statistics are those of one view.
+    The sum over the views is the loss of each image, in [0, 8]. A view goes through the online network when
+    its turn comes, or earlier if the target or the predictor asks for its branch: whoever has gone backward
+    by then has given its memory back. The views go through the networks one by one also so that batch-norm
+    statistics are those of one view.
+
     Views after the second, if there are any, go through the online network alone: each of them predicts
-    both targets. The paper has none; the loss stays that of two directions, in [0, 8].
+    both targets. The paper has none; the loss stays on the scale of two directions.
+
+    Yields:
+        The view's part of the loss and its branch.
     """
-    with autocast():  # 4: two views of every image, t ~ T and t' ~ T'
-        branches = [online(view) for view in views]  # 5: z, and on to the prediction below
-        with torch.no_grad():  # 6: z' of views 1 and 2; no gradient reaches the target
-            targets = [target(view, branch) for view, branch in zip(views[:2], branches, strict=False)]
-    online.predictor.fit([branch.projection for branch in branches], targets)
-    with autocast():
-        predictions = [online.predictor(branch.projection) for branch in branches]
-    directions = [  # 7: every view predicts the target's projection of another
-        regression_loss(prediction, z)
-        for i, prediction in enumerate(predictions)
-        for j, z in enumerate(targets)
-        if i != j
-    ]
-    return 2 * torch.stack(directions).mean(dim=0), branches[0]  # 7: the SUM of the two directions
+    branches = [cache(partial(_forward, online, view, autocast)) for view in views]
+    with torch.no_grad(), autocast():  # 6: z' of views 1 and 2; no gradient reaches the target
+        targets = [target(view, branch) for view, branch in zip(views[:2], branches, strict=False)]
+    online.predictor.fit((branch().projection for branch in branches), targets)
+    for i in range(len(views)):
+        branch = branches.pop(0)()  # 5: z
+        with autocast():
+            prediction = online.predictor(branch.projection)
+        directions = [regression_loss(prediction, z) for j, z in enumerate(targets) if j != i]
+        yield torch.stack(directions).sum(dim=0) / (len(views) - 1), branch  # 7: the SUM of two directions
+
+
+def _forward(online: Online, view: Tensor, autocast: Callable[[], AbstractContextManager[object]]) -> Branch:
+    with torch.enable_grad(), autocast():  # with a gradient also where a target asks, which has none
+        branch: Branch = online(view)
+        return branch

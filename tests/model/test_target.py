@@ -72,7 +72,7 @@ def test_shared_holds_nothing_and_hands_back_the_projection_without_its_gradient
     online, view = network(), views(0)[0]
     target = Shared().build(online)
     branch = online(view)
-    projection = target(view, branch)
+    projection = target(view, lambda: branch)
     assert torch.equal(projection, branch.projection)
     assert branch.projection.requires_grad
     assert not projection.requires_grad
@@ -93,7 +93,7 @@ def test_an_average_ignores_the_online_branch() -> None:
     online, view = network(), views(0)[0]
     target = Ema().build(network(seed=1)).train()
     nothing = Branch(torch.zeros(8, 4), torch.zeros(8, 6))
-    assert torch.equal(target(view, online(view)), target(view, nothing))
+    assert torch.equal(target(view, lambda: online(view)), target(view, lambda: nothing))
 
 
 @pytest.mark.parametrize(

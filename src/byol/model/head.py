@@ -1,6 +1,6 @@
 """Heads: the projector g, (B, D) to (B, P), and the paper's predictor q, which has the same form."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -84,5 +84,5 @@ class SimSiamProjector:
 class Head(nn.Sequential):
     """Layers that are learnt by gradient alone."""
 
-    def fit(self, projections: Sequence[Tensor], targets: Sequence[Tensor]) -> None:
+    def fit(self, projections: Iterable[Tensor], targets: Sequence[Tensor]) -> None:
         """Do nothing: the optimiser moves it."""

@@ -3,7 +3,7 @@
 Each spec's `build(P)` returns a module (B, P) to (B, P) with a method `fit`, the slot `algorithm.Predictor`.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -172,7 +172,7 @@ class DirectPredictor(nn.Module):
         return F.linear(projection, self.weight)
 
     @torch.no_grad()
-    def fit(self, projections: Sequence[Tensor], targets: Sequence[Tensor]) -> None:
+    def fit(self, projections: Iterable[Tensor], targets: Sequence[Tensor]) -> None:
         """Set W from the average so far, then take these projections (B, P) into the average."""
         if self.batches > 0 and self.batches % self.every == 0:
             self.weight.copy_(self.closed_form())
@@ -223,7 +223,7 @@ class OptimalPredictor(nn.Module):
         return F.linear(projection, self.weight)
 
     @torch.no_grad()
-    def fit(self, projections: Sequence[Tensor], targets: Sequence[Tensor]) -> None:
+    def fit(self, projections: Iterable[Tensor], targets: Sequence[Tensor]) -> None:
         """Set W to the least-squares solution over all directions of this batch."""
         pairs = [(z, t) for i, z in enumerate(projections) for j, t in enumerate(targets) if i != j]
         inputs = torch.cat([z for z, _ in pairs]).to(self.weight.dtype)

@@ -1,6 +1,7 @@
 """Targets: what the prediction of one view is compared with. The slot is `algorithm.Target`."""
 
 import copy
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
 
@@ -111,8 +112,8 @@ class EmaTarget(nn.Module):
         self.projector = copy.deepcopy(online.projector)
         self.requires_grad_(False)
 
-    def forward(self, view: Tensor, branch: Branch) -> Tensor:
-        """Return the target projection z' (B, P) of a view; the online branch is not used."""
+    def forward(self, view: Tensor, branch: Callable[[], Branch]) -> Tensor:
+        """Return the target projection z' (B, P) of a view; the online branch is not asked for."""
         return self.projector(self.encoder(view))  # type: ignore[no-any-return]
 
     @torch.no_grad()
@@ -133,9 +134,9 @@ class FixedTarget(EmaTarget):
 class SharedTarget(nn.Module):
     """The online projection itself, constant to the gradient."""
 
-    def forward(self, view: Tensor, branch: Branch) -> Tensor:
+    def forward(self, view: Tensor, branch: Callable[[], Branch]) -> Tensor:
         """Return z (B, P) of the same view's online branch, detached."""
-        return branch.projection.detach()
+        return branch().projection.detach()
 
     def update(self, online: Online, tau: float) -> None:
         """Do nothing: the target is the online network."""
