@@ -134,11 +134,6 @@ def main(out: Path) -> None:
         synchronize(network)
         mine = (slice(0, 5), slice(5, 16))[device.rank]
         found[f"norm {name}"] = normalise(network, name, mine)
-    learner = build(recipes()["byol"], Device(device.device, "bf16", *processes.rank_and_size()))
-    views = torch.randn(2, BATCH, 3, SIDE, SIDE, generator=torch.Generator().manual_seed(0))
-    share = slice(device.rank * BATCH // 2, (device.rank + 1) * BATCH // 2)
-    with torch.autocast("cpu", dtype=torch.bfloat16):
-        found["bf16"] = learner.online(views[0, share]).projection.detach()
     found["rank and size"] = processes.rank_and_size()
     found["highest"] = processes.highest(device.rank, 5 - device.rank)
     found["union"] = processes.union([f"of {device.rank}", "of both"])

@@ -221,10 +221,7 @@ class _GlobalNorm(torch.autograd.Function):
     def forward(
         ctx: Any, x: Tensor, weight: Tensor | None, bias: Tensor | None, eps: float
     ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        wide = torch.zeros(x.shape[1], dtype=torch.promote_types(x.dtype, torch.float32), device=x.device)
-        mine = torch.batch_norm_update_stats(
-            x, wide, wide.clone(), 0.0
-        )  # in one pass and, of bf16, in float32
+        mine = torch.batch_norm_update_stats(x, None, None, 0.0)  # mean and variance in one pass, of bf16 too
         counted = torch.full_like(mine[0], x.numel() / x.shape[1])
         means, variances, counts = gathered(torch.stack((*mine, counted))).unbind(1)  # (processes, C) each
         count = counts.sum(dim=0)
