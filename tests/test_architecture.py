@@ -28,9 +28,7 @@ LAYERS = [  # a module imports only rows below its own, or its own row's folder
     {"algorithm", "model.head", "model.initialization"},
     {"model.norm", "objective", "schedule"},
     {"run.checkpoint", "run.folder"},
-    {"run.device"},
-    {"run.processes"},
-    {"run.errors", "run.lock", "run.progress", "run.record", "run.stop", "run.stopwatch"},
+    {"run.device", "run.errors", "run.lock", "run.progress", "run.record", "run.stop", "run.stopwatch"},
 ]
 ROW = {name: number for number, row in enumerate(LAYERS) for name in row}
 PACKAGES = {"data", "evaluate", "model", "run"}  # their __init__ holds a docstring and nothing else

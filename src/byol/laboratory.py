@@ -25,9 +25,9 @@ from byol.data.images import open_data
 from byol.findings import Outcome, as_json, draw_outcomes, report
 from byol.recipe import Recipe
 from byol.run import checkpoint
+from byol.run.device import usable_cores
 from byol.run.errors import Interrupted, UserError
 from byol.run.folder import RunFolder, provenance, write_json
-from byol.run.processes import usable_cores
 from byol.run.progress import Progress, duration
 from byol.run.stop import StopRequest
 

@@ -10,11 +10,9 @@ from byol.algorithm import Online
 from byol.classifier import OnlineClassifier
 from byol.model.encoder import representation_dim
 from byol.model.initialization import initialize
-from byol.model.norm import synchronize
 from byol.model.target import EmaTarget, SharedTarget
 from byol.recipe import Recipe
 from byol.run.device import Device
-from byol.run.processes import average_gradients_before
 
 
 @dataclass(kw_only=True)
@@ -74,8 +72,7 @@ def build(recipe: Recipe, device: Device, encoder: nn.Module | None = None, num_
 
     Args:
         recipe: what to build.
-        device: where, in which memory format, and among how many processes: several share the statistics of
-            batch norm and average their gradients.
+        device: where, and in which memory format.
         encoder: any module (B, 3, H, W) -> (B, D) in place of the recipe's; it keeps its weights.
         num_classes: of the labels that an online classifier learns; 0 for none.
 
@@ -93,15 +90,10 @@ def build(recipe: Recipe, device: Device, encoder: nn.Module | None = None, num_
     for name, part in online.named_children():
         if name != "encoder" or not is_own:
             initialize(part, recipe.initialization)
-    if device.world_size > 1:
-        synchronize(online)
     online.to(device.device, memory_format=device.memory_format).train()  # type: ignore[call-overload]
     target = recipe.target.build(online).train()
     optimizer = recipe.optimizer.build(online)
     classifier = None
     if num_classes:  # drawn last, so that the others are the same with and without it
         classifier = OnlineClassifier(dim, num_classes, recipe.optimizer).to(device.device)
-    if device.world_size > 1:
-        for each in [optimizer] + ([] if classifier is None else [classifier.optimizer]):
-            average_gradients_before(each)
     return Learner(online=online, target=target, optimizer=optimizer, classifier=classifier)

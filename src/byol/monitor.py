@@ -25,12 +25,13 @@ QUICK = (5_000, 1_000)
 COLLAPSED_SPREAD = 0.1
 
 
-def measure(result: Step, learner: Learner) -> dict[str, float]:
+def measure(result: Step, learner: Learner, device: Device) -> dict[str, float]:
     """Return the numbers of a record. This is the one place in the loop that waits for the device.
 
     Args:
-        result: of the newest step; spread and rank are those of this process's share of the batch.
+        result: of the newest step.
         learner: whose gradients are still those of the newest step, with the losses since the last record.
+        device: over whose processes the loss is averaged.
 
     Raises:
         UserError: a loss is not finite.
@@ -38,7 +39,7 @@ def measure(result: Step, learner: Learner) -> dict[str, float]:
     refuse_nan(learner)
     gradients = [p.grad for p in learner.online.parameters() if p.grad is not None]
     return {
-        "loss": torch.stack(learner.losses).mean().item(),
+        "loss": device.mean(torch.stack(learner.losses).mean()).item(),
         "feature_spread": feature_spread(result.branch.projection),
         "effective_rank": effective_rank(result.branch.representation),
         "gradient_norm": torch.linalg.vector_norm(torch.stack(torch._foreach_norm(gradients))).item(),

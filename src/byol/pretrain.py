@@ -19,8 +19,8 @@ from byol.learner import Learner, build
 from byol.monitor import COLLAPSED_SPREAD, Judge, collapse_sentence, line, measure, refuse_nan, table
 from byol.pretrained import save_encoder
 from byol.recipe import Recipe, diff, from_json
-from byol.run import checkpoint, processes
-from byol.run.device import Device, keep_freed_memory, pick_device
+from byol.run import checkpoint
+from byol.run.device import Device, keep_freed_memory, pick_device, usable_cores
 from byol.run.errors import Interrupted, UserError
 from byol.run.folder import RunFolder, provenance, write_json
 from byol.run.progress import Progress, duration
@@ -69,7 +69,6 @@ class Timeline:
         return step % max(1, self.total_steps // 10) == 0
 
 
-@processes.joined()
 def pretrain(
     recipe: Recipe,
     out: str | Path,
@@ -83,9 +82,7 @@ def pretrain(
     """Learn an encoder from images without labels, and write a run folder.
 
     Ctrl-C and SIGTERM save a checkpoint after the current step. A resumed run continues bit for bit
-    on the same machine, wherever it was stopped. Started by torchrun, the processes share every batch and
-    stay equal; the first one judges and writes. Resumed by another number of processes, a run goes on with
-    the same images, and with the same weights up to rounding.
+    on the same machine, wherever it was stopped.
 
     Args:
         recipe: what to compute.
@@ -97,7 +94,7 @@ def pretrain(
         checkpoint_seconds: time between checkpoints.
 
     Returns:
-        The summary, as in `summary.json`; nothing in other processes than the first.
+        The summary, as in `summary.json`.
 
     Raises:
         UserError: in one sentence, what the person can mend.
@@ -106,18 +103,17 @@ def pretrain(
     keep_freed_memory()
     folder = RunFolder(Path(out))
     device = pick_device(recipe.precision)
-    with processes.first_alone():
-        sets = {split: images.to(device.device) for split, images in open_data(recipe.data).items()}
+    sets = open_data(recipe.data)
     images = sets["train"]
     timeline = Timeline(recipe, len(images))
     total_steps = timeline.total_steps
     judge = Judge(sets, recipe, device)
 
-    with Progress(silent=not device.leads) as progress, torch.random.fork_rng():
+    with Progress(silent=device.rank > 0) as progress, torch.random.fork_rng():
         learner = build(recipe, device, encoder, len(images.classes) if judge.has_labels else 0)
         if resume:
             learner.restore(_newest_state(folder, recipe, device))
-        elif device.leads:
+        else:
             folder.create(overwrite=overwrite)
             write_json(folder.recipe, recipe.to_json())
             write_json(folder.provenance, provenance(device=str(device.device), precision=device.precision))
@@ -143,11 +139,7 @@ def pretrain(
         scores: dict[str, float] = {}
         has_collapsed = False
 
-        with (
-            Recorder(folder.metrics, first_step, silent=not device.leads) as recorder,
-            StopRequest() as stop,
-            closing(stream),
-        ):
+        with Recorder(folder.metrics, first_step) as recorder, StopRequest() as stop, closing(stream):
             for batch in stream:
                 # ---- the step ---------------------------------------------------------------
                 torch.manual_seed((recipe.seed << 32) + batch.step)  # for dropout and its like
@@ -171,14 +163,13 @@ def pretrain(
                     learner.classifier.step(result.branch.representation, labels, lr)
                 # -----------------------------------------------------------------------------
                 learner.step = step = batch.step + 1
-                learner.losses.append(processes.mean(result.loss))
-                signal, num_bad = processes.highest(stop.received or 0, len(batch.bad))
-                _name_bad(processes.union(batch.bad) if num_bad else (), learner.bad_files, progress)
+                learner.losses.append(result.loss)
+                _name_bad(batch.bad, learner.bad_files, progress)
 
                 if timeline.is_recorded(step):
                     rate = watch.rate((step - first_step) * recipe.batch_size)
                     record = {
-                        **measure(result, learner),
+                        **measure(result, learner, device),
                         **{
                             "lr": lr,
                             "tau": tau,
@@ -194,27 +185,23 @@ def pretrain(
                         has_collapsed = True
                         progress.say(collapse_sentence(record["feature_spread"], step))
 
-                if device.leads and judge.has_labels and timeline.is_judged(step):
+                if judge.has_labels and timeline.is_judged(step):
                     with watch.aside():
                         scores = _scores(judge, learner, quick=True)
                     recorder.write("knn", step, **scores)
 
                 is_last = step == total_steps
-                is_due = is_last or signal > 0 or time.monotonic() - saved_at >= checkpoint_seconds
-                if device.leads and is_due:
+                if is_last or stop.received or time.monotonic() - saved_at >= checkpoint_seconds:
                     refuse_nan(learner)
                     learner.seconds = watch.seconds
                     checkpoint.save(folder.checkpoints, step, {"recipe": recipe.to_json(), **learner.state()})
                     saved_at = time.monotonic()
-                if signal and not is_last:
-                    processes.highest(0)  # nobody leaves before the first has saved
+                if stop.received and not is_last:
                     raise Interrupted(
                         f"stopped at step {step:,} of {total_steps:,} and saved; continue with: "
                         f"byol pretrain --resume {folder.path}",
-                        signal,
+                        stop.received,
                     )
-        if not device.leads:
-            return {}
 
         spec = None if encoder is not None else recipe.encoder
         save_encoder(folder.encoder, learner.online.encoder, spec, recipe.evaluation_size, recipe.views)
@@ -286,4 +273,4 @@ def _workers(images: Packed | Files, asked: int | None) -> int:
     """Return how many processes decode files: one per core, and none for images in memory."""
     if isinstance(images, Packed):
         return 0
-    return processes.usable_cores() if asked is None else asked
+    return usable_cores() if asked is None else asked

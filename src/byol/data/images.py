@@ -81,10 +81,6 @@ class Files:
         """Names of the classes."""
         return self.index.classes
 
-    def to(self, device: torch.device) -> "Files":
-        """Return the set itself: its images come from files and go to a device batch by batch."""
-        return self
-
     def name(self, i: int) -> str:
         """Return the path of image i relative to the set's folder."""
         return self.index.name(i)

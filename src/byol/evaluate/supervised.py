@@ -27,10 +27,9 @@ from byol.evaluate.features import encode_with, features
 from byol.evaluate.task import Labelled
 from byol.pretrained import Pretrained
 from byol.run import checkpoint
-from byol.run.device import Device
+from byol.run.device import Device, usable_cores
 from byol.run.errors import UserError
 from byol.run.lock import alone
-from byol.run.processes import usable_cores
 from byol.run.progress import Progress
 
 _FORMAT = 2  # raise it whenever the same settings give another classifier

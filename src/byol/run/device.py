@@ -9,8 +9,8 @@ from functools import partial
 from typing import Literal
 
 import torch
-
-from byol.run.processes import rank_and_size
+import torch.distributed
+from torch import Tensor
 
 PrecisionName = Literal["auto", "bf16", "float32"]
 
@@ -43,14 +43,16 @@ class Device:
             return nullcontext
         return partial(torch.autocast, self.device.type, dtype=torch.bfloat16)
 
-    @property
-    def leads(self) -> bool:
-        """Whether this is the process that judges and writes."""
-        return self.rank == 0
+    def mean(self, value: Tensor) -> Tensor:
+        """Return the mean of a tensor over all processes (the tensor itself when there is one)."""
+        if self.world_size > 1:
+            torch.distributed.all_reduce(value)
+            value = value / self.world_size
+        return value
 
 
 def pick_device(precision: PrecisionName = "auto") -> Device:
-    """Return this process's CUDA device, or the CPU, with the precision that is fast there.
+    """Return the first CUDA device, or the CPU, with the precision that is fast there.
 
     Args:
         precision: "auto" takes bf16 on CUDA and where the processor has bf16 units, else float32.
@@ -58,7 +60,7 @@ def pick_device(precision: PrecisionName = "auto") -> Device:
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     if precision == "auto":
         precision = "bf16" if _has_bf16_units(device) else "float32"
-    return Device(device, precision, *rank_and_size())
+    return Device(device, precision)
 
 
 def _has_bf16_units(device: torch.device) -> bool:
@@ -68,6 +70,11 @@ def _has_bf16_units(device: torch.device) -> bool:
     # Without units of its own a processor emulates bf16, which is slower than float32.
     units: bool = torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
     return units
+
+
+def usable_cores() -> int:
+    """Return how many cores this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def keep_freed_memory() -> None:

@@ -13,13 +13,9 @@ class Recorder:
     Args:
         path: of the JSONL file.
         step: events after this step are dropped first, because a resumed run will write them again.
-        silent: write nothing at all (other processes than the first).
     """
 
-    def __init__(self, path: Path, step: int = 0, *, silent: bool = False) -> None:
-        self._is_silent = silent
-        if silent:
-            return
+    def __init__(self, path: Path, step: int = 0) -> None:
         from torch.utils.tensorboard import SummaryWriter
 
         if path.exists():
@@ -29,8 +25,6 @@ class Recorder:
 
     def write(self, kind: str, step: int, **values: Any) -> None:
         """Append one event; a number that is not finite is written as null, which JSON can hold."""
-        if self._is_silent:
-            return
         event = {"kind": kind, "step": step, **values}
         clean = {k: None if isinstance(v, float) and not math.isfinite(v) else v for k, v in event.items()}
         self._file.write(json.dumps(clean, allow_nan=False) + "\n")
@@ -44,9 +38,8 @@ class Recorder:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if not self._is_silent:
-            self._file.close()
-            self._board.close()
+        self._file.close()
+        self._board.close()
 
 
 def read(path: Path) -> list[dict[str, Any]]:
