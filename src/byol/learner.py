@@ -72,8 +72,8 @@ class Learner:
 def build(recipe: Recipe, device: Device, encoder: nn.Module | None = None, num_classes: int = 0) -> Learner:
     """Return a learner at step 0; its weights are a function of the recipe's seed.
 
-    Where several processes train together, batch norm takes its statistics over all of them, and gradients are
-    averaged before each step of an optimiser.
+    Where several processes train together, batch norm takes its statistics over all of them, and gradients
+    are averaged before each step of an optimiser.
 
     Args:
         recipe: what to build.

@@ -20,7 +20,7 @@ from byol.monitor import COLLAPSED_SPREAD, Judge, collapse_sentence, line, measu
 from byol.pretrained import save_encoder
 from byol.recipe import Recipe, diff, from_json
 from byol.run import checkpoint
-from byol.run.device import Device, keep_freed_memory, pick_device, usable_cores
+from byol.run.device import Device, keep_freed_memory, usable_cores
 from byol.run.errors import Interrupted, UserError
 from byol.run.folder import RunFolder, provenance, write_json
 from byol.run.processes import joined
@@ -95,7 +95,8 @@ def pretrain(
         encoder: any module (B, 3, H, W) -> (B, D) to train in place of the recipe's.
         resume: continue the run in `out` from its newest checkpoint.
         overwrite: replace a run that `out` already holds.
-        workers: processes that decode files for each process, None for one per core; sets in memory need none.
+        workers: processes that decode files, None for one per core; sets in memory need none. Where several
+            processes train, each has as many, or its share of the cores.
         checkpoint_seconds: time between checkpoints.
 
     Returns:
@@ -202,8 +203,8 @@ def pretrain(
                     recorder.write("knn", step, **scores)
 
                 is_last = step == total_steps
-                is_due = time.monotonic() - saved_at >= checkpoint_seconds
-                signal, is_due = processes.most(stop.received or 0, is_last or is_due)
+                is_late = time.monotonic() - saved_at >= checkpoint_seconds
+                signal, is_due = processes.most(stop.received or 0, is_last or is_late)
                 if signal or is_due:
                     refuse_nan(learner)
                     learner.seconds = watch.seconds
@@ -317,5 +318,5 @@ def _place(device: Device) -> str:
 
 
 def _chance(seed: int, step: int, rank: int) -> int:
-    """Return the seed of what a network draws in a step; that it recurs in another rank much later is harmless."""
+    """Return the seed of what a network draws in a step; another rank may have it millions of steps later."""
     return (seed << 32) + (rank << 24) + step

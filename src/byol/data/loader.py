@@ -131,13 +131,15 @@ def in_step(
                 batch = next(stream, None)
                 if batch is not None and processes.world_size > 1 and len(batch.index) < at_least:
                     raise UserError(
-                        f"a process has {len(batch.index)} images of step {batch.step}, but its micro-batches "
-                        f"need {at_least}: make batch_size larger, or micro_batches smaller."
+                        f"a process has {len(batch.index)} images of step {batch.step}, but its micro-"
+                        f"batches need {at_least}: make batch_size larger, or micro_batches smaller."
                     )
             if batch is None:
                 return
             if processes.most(bool(batch.bad)) == (1,):
-                batch = replace(batch, bad=tuple(name for bad in processes.gathered(batch.bad) for name in bad))
+                batch = replace(
+                    batch, bad=tuple(name for bad in processes.gathered(batch.bad) for name in bad)
+                )
             yield batch
 
 

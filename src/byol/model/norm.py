@@ -176,7 +176,8 @@ def synchronize(network: nn.Module, device: torch.device) -> nn.Module:
     if device.type == "cuda":
         from timm.layers import convert_sync_batchnorm
 
-        converted: nn.Module = convert_sync_batchnorm(network)  # torch's, and right for timm's layers too
+        # torch's conversion, but one that keeps the activations in timm's layers
+        converted: nn.Module = convert_sync_batchnorm(network)  # type: ignore[no-untyped-call]
         return converted
     if isinstance(network, _BatchNorm):
         return _synced(network)
@@ -186,9 +187,16 @@ def synchronize(network: nn.Module, device: torch.device) -> nn.Module:
 
 
 def _synced(layer: _BatchNorm) -> "SyncedBatchNorm":
-    is_plain = type(layer) in (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.SyncBatchNorm, SyncedBatchNorm)
-    has_activation = hasattr(layer, "act") and hasattr(layer, "drop")
-    if not is_plain and not has_activation:
+    is_plain = type(layer) in (
+        nn.BatchNorm1d,
+        nn.BatchNorm2d,
+        nn.BatchNorm3d,
+        nn.SyncBatchNorm,
+        SyncedBatchNorm,
+    )
+    rest = [getattr(layer, name, None) for name in ("drop", "act")]  # of timm's BatchNormAct2d
+    activation = [module for module in rest if isinstance(module, nn.Module)]
+    if not is_plain and not activation:
         raise UserError(
             f"the encoder has a {type(layer).__name__}, a batch norm whose statistics cannot be shared "
             "between processes: use torch's BatchNorm layers, or train in one process."
@@ -197,8 +205,8 @@ def _synced(layer: _BatchNorm) -> "SyncedBatchNorm":
         layer.num_features, layer.eps, layer.momentum, layer.affine, layer.track_running_stats
     )
     synced._parameters, synced._buffers = layer._parameters, layer._buffers
-    if has_activation:
-        synced.after = nn.Sequential(layer.drop, layer.act)
+    if activation:
+        synced.after = nn.Sequential(*activation)
     return synced.train(layer.training)
 
 
@@ -214,7 +222,7 @@ class SyncedBatchNorm(_BatchNorm):
     def forward(self, input: Tensor) -> Tensor:
         """Return the normalised input (B, C, ...)."""
         out = self._over_all(input) if self.training and _is_together() else super().forward(input)
-        return out if self.after is None else self.after(out)  # type: ignore[no-any-return]
+        return out if self.after is None else self.after(out)
 
     def _over_all(self, input: Tensor) -> Tensor:
         wide = torch.promote_types(input.dtype, torch.float32)
@@ -258,7 +266,8 @@ def _statistics_over_all(input: Tensor, wide: torch.dtype) -> tuple[Tensor, Tens
     sent = torch.cat([*(statistic.double() for statistic in own), count])
     received = sent.new_empty(torch.distributed.get_world_size() * len(sent))
     torch.distributed.all_gather_into_tensor(received, sent)
-    means, variances, counts = received.view(-1, len(sent)).split([channels, channels, 1], dim=1)
+    table = received.view(-1, len(sent))
+    means, variances, counts = table[:, :channels], table[:, channels:-1], table[:, -1:]
     shares = counts / counts.sum()
     mean = (shares * means).sum(dim=0)
     variance = (shares * (variances + (means - mean).square())).sum(dim=0)
@@ -284,7 +293,7 @@ class _Normalize(torch.autograd.Function):
         return F.batch_norm(input, mean, variance, weight, bias, training=False, eps=eps)
 
     @staticmethod
-    @torch.autograd.function.once_differentiable  # type: ignore[untyped-decorator]
+    @torch.autograd.function.once_differentiable
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
         """With s = weight / sigma and n values in all: dx = s (dy - sum(dy) / n - x^ sum(dy x^) / n).
 
@@ -299,7 +308,7 @@ class _Normalize(torch.autograd.Function):
         sums = torch.stack([dot, total]).to(mean.dtype)
         torch.distributed.all_reduce(sums)
         scale = sigma_inverse if weight is None else sigma_inverse * weight
-        through = -scale * sums / ctx.count
-        correction = F.batch_norm(input, mean, variance, *through.unbind(), training=False, eps=ctx.eps)
+        slope, shift = (-scale * sums / ctx.count).unbind()
+        correction = F.batch_norm(input, mean, variance, slope, shift, training=False, eps=ctx.eps)
         dot, total = (None, None) if weight is None else (dot, total)
         return scaled.add_(correction), dot, total, None, None, None, None
