@@ -51,7 +51,7 @@ VARIANTS = {
 
 
 def weights_after_steps(recipe: Recipe, world_size: int, broken: str = "") -> dict[str, Tensor]:
-    """Return weights, momenta and running statistics after some steps in float64, in one process of several."""
+    """Return weights, momenta and running statistics after some steps, in float64, in one of the processes."""
     rank = torch.distributed.get_rank() if world_size > 1 else 0
     device = Device(torch.device("cpu"), "float32", rank, world_size)
     breaking = mock.patch.object(byol.learner, broken) if broken else nullcontext()
@@ -96,9 +96,9 @@ def test_two_processes_of_32_are_one_of_64(variant: str, ranks: Ranks) -> None:
     first, second = ranks(weights_after_steps, VARIANTS[variant], 2)
     for name, value in first.items():
         assert torch.equal(value, second[name]), name  # bit for bit
-    # Sums of float64 in another order, 1e-16 each. Normalisation and four steps enlarge that some 1,000 times,
-    # and AdamW divides gradients by their own size, however small.
-    assert distance(first, one) < (1e-8 if variant == "adamw" else 1e-11)
+    # Sums of float64 in another order, 1e-16 each, which normalisation and four steps enlarge. A bias before
+    # batch norm has a gradient of 0 but for rounding; AdamW divides it by its own size and 1e-8.
+    assert distance(first, one) < (1e-6 if variant == "adamw" else 1e-11)
 
 
 @pytest.mark.parametrize("broken", ["synchronize", "average_gradients"])

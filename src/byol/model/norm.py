@@ -174,7 +174,7 @@ def synchronize(network: nn.Module, device: torch.device) -> nn.Module:
         UserError: it holds a batch norm of a kind that nobody here knows how to synchronise.
     """
     if device.type == "cuda":
-        from timm.layers import convert_sync_batchnorm
+        from timm.layers.norm_act import convert_sync_batchnorm
 
         # torch's conversion, but one that keeps the activations in timm's layers
         converted: nn.Module = convert_sync_batchnorm(network)  # type: ignore[no-untyped-call]

@@ -158,12 +158,14 @@ def joined() -> Iterator[Processes]:
             torch.set_num_threads(max(1, usable_cores() // local_world_size))
         if is_ours:
             torch.distributed.init_process_group("nccl" if has_gpus else "gloo")
+        host = torch.distributed.new_group(backend="gloo", timeout=_PATIENCE)
+        assert isinstance(host, torch.distributed.ProcessGroup)
         yield Processes(
             rank=torch.distributed.get_rank(),
             world_size=torch.distributed.get_world_size(),
             local_rank=local_rank,
             local_world_size=local_world_size,
-            host=torch.distributed.new_group(backend="gloo", timeout=_PATIENCE),
+            host=host,
         )
     finally:
         torch.set_num_threads(threads)
@@ -200,7 +202,7 @@ def _average(optimizer: torch.optim.Optimizer, args: Any, kwargs: Any) -> None:
         assert work is not None
         work.wait()
         flat /= torch.distributed.get_world_size()
-        parts = flat.split([gradient.numel() for gradient in bucket])
+        parts = torch.split(flat, [gradient.numel() for gradient in bucket])
         torch._foreach_copy_(bucket, [part.view_as(g) for part, g in zip(parts, bucket, strict=True)])
 
 
