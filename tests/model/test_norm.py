@@ -1,10 +1,22 @@
+import copy
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from tests.ranks import Ranks
+from timm.layers.norm_act import BatchNormAct2d
+from torch import Tensor, nn
 
-from byol.model.norm import BatchNorm, GroupNorm, LayerNorm, NoNorm, standardize
+from byol.model.norm import (
+    BatchNorm,
+    GroupNorm,
+    LayerNorm,
+    NoNorm,
+    SyncedBatchNorm,
+    standardize,
+    synchronize,
+)
 from byol.run.errors import UserError
 
 LAYERS = [(GroupNorm().conv(3, 5, 3), (2, 3, 6, 6)), (GroupNorm().linear(12, 5), (2, 12))]
