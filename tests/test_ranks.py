@@ -51,7 +51,7 @@ VARIANTS = {
 
 
 def weights_after_steps(recipe: Recipe, world_size: int, broken: str = "") -> dict[str, Tensor]:
-    """Return weights, momenta and running statistics after some steps, in float64, in one of the processes."""
+    """Return weights, momenta and running statistics after some steps in float64, in one of the processes."""
     rank = torch.distributed.get_rank() if world_size > 1 else 0
     device = Device(torch.device("cpu"), "float32", rank, world_size)
     breaking = mock.patch.object(byol.learner, broken) if broken else nullcontext()

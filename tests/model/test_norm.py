@@ -85,7 +85,7 @@ CASES: dict[str, Case] = {
 
 
 def batch_norm_of(case: Case, rank: int | None, passes: int = 2) -> tuple[list[Tensor], dict[str, Tensor]]:
-    """Return outputs and gradients of some passes, and the layer's state; a rank has 2 or 5 of the 7 images."""
+    """Return outputs and gradients of some passes, and the layer's state; of 7 images a rank has 2 or 5."""
     how, shape, dtype = case
     torch.manual_seed(3)
     layer: nn.Module = (nn.BatchNorm1d if len(shape) == 2 else nn.BatchNorm2d)(shape[1], **how)

@@ -194,8 +194,8 @@ def _synced(layer: _BatchNorm) -> "SyncedBatchNorm":
         nn.SyncBatchNorm,
         SyncedBatchNorm,
     )
-    rest = [getattr(layer, name, None) for name in ("drop", "act")]  # of timm's BatchNormAct2d
-    activation = [module for module in rest if isinstance(module, nn.Module)]
+    rest = {name: getattr(layer, name, None) for name in ("drop", "act")}  # of timm's BatchNormAct2d
+    activation = {name: module for name, module in rest.items() if isinstance(module, nn.Module)}
     if not is_plain and not activation:
         raise UserError(
             f"the encoder has a {type(layer).__name__}, a batch norm whose statistics cannot be shared "
@@ -205,8 +205,8 @@ def _synced(layer: _BatchNorm) -> "SyncedBatchNorm":
         layer.num_features, layer.eps, layer.momentum, layer.affine, layer.track_running_stats
     )
     synced._parameters, synced._buffers = layer._parameters, layer._buffers
-    if activation:
-        synced.after = nn.Sequential(*activation)
+    for name, module in activation.items():
+        synced.add_module(name, module)
     return synced.train(layer.training)
 
 
@@ -217,12 +217,15 @@ class SyncedBatchNorm(_BatchNorm):
     Sizes of the batch may differ from process to process; all must go through forward and backward.
     """
 
-    after: nn.Module | None = None  # what a layer of timm's does next
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.drop: nn.Module = nn.Identity()  # a layer of timm's brings its own
+        self.act: nn.Module = nn.Identity()
 
     def forward(self, input: Tensor) -> Tensor:
         """Return the normalised input (B, C, ...)."""
         out = self._over_all(input) if self.training and _is_together() else super().forward(input)
-        return out if self.after is None else self.after(out)
+        return self.act(self.drop(out))  # type: ignore[no-any-return]
 
     def _over_all(self, input: Tensor) -> Tensor:
         wide = torch.promote_types(input.dtype, torch.float32)
