@@ -121,16 +121,16 @@ def test_two_synced_layers_are_one_layer_on_the_joined_batch(case: str, ranks: R
     tensors, state = batch_norm_of(CASES[case], None)
     (first, first_state), (second, second_state) = ranks(synced_batch_norm_of, CASES[case])
     # bfloat16 keeps 8 bits of outputs and gradients of size 3; float64 sums are rounded in another order.
-    near = {"rtol": 2e-2, "atol": 3e-2} if case == "bfloat16" else {"rtol": 1e-12, "atol": 1e-12}
+    rtol, atol = (2e-2, 3e-2) if case == "bfloat16" else (1e-12, 1e-12)
     for one, *two in zip(tensors, first, second, strict=True):
-        torch.testing.assert_close(torch.cat(two), one, **near)
+        torch.testing.assert_close(torch.cat(two), one, rtol=rtol, atol=atol)
     assert first_state.keys() == state.keys()
     for name, value in state.items():
         if name.endswith(".grad"):  # of shared parameters: each has its share
-            torch.testing.assert_close(first_state[name] + second_state[name], value, **near)
+            torch.testing.assert_close(first_state[name] + second_state[name], value, rtol=rtol, atol=atol)
         else:
             assert torch.equal(first_state[name], second_state[name]), name
-            torch.testing.assert_close(first_state[name], value, **near)
+            torch.testing.assert_close(first_state[name], value, rtol=rtol, atol=atol)
 
 
 def test_a_synced_layer_alone_or_in_eval_mode_is_torchs_and_shares_its_state() -> None:
