@@ -267,9 +267,9 @@ def _statistics_over_all(input: Tensor, wide: torch.dtype) -> tuple[Tensor, Tens
     own = torch.batch_norm_update_stats(input, *unused, 0.0)
     count = torch.full((1,), input.numel() / channels, dtype=torch.float64)
     sent = torch.cat([*(statistic.double() for statistic in own), count])
-    received = sent.new_empty(torch.distributed.get_world_size() * len(sent))
-    torch.distributed.all_gather_into_tensor(received, sent)
-    table = received.view(-1, len(sent))
+    received = [torch.empty_like(sent) for _ in range(torch.distributed.get_world_size())]
+    torch.distributed.all_gather(received, sent)
+    table = torch.stack(received)
     means, variances, counts = table[:, :channels], table[:, channels:-1], table[:, -1:]
     shares = counts / counts.sum()
     mean = (shares * means).sum(dim=0)
