@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from tests.ranks import Ranks
 
 from byol.data.views import TwoViews, View
 from byol.model.encoder import ConvNet
@@ -28,6 +29,14 @@ def one_thread() -> Iterator[None]:
     torch.set_num_threads(1)
     yield
     torch.set_num_threads(before)
+
+
+@pytest.fixture(scope="session")
+def ranks(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ranks]:
+    """Two processes that train together."""
+    two = Ranks(tmp_path_factory.mktemp("ranks"))
+    yield two
+    two.close()
 
 
 @pytest.fixture

@@ -27,7 +27,7 @@ LAYERS = [  # a module imports only rows below its own, or its own row's folder
     {"model.encoder"},
     {"algorithm", "model.head", "model.initialization"},
     {"model.norm", "objective", "schedule"},
-    {"run.checkpoint", "run.folder"},
+    {"run.checkpoint", "run.folder", "run.processes"},
     {"run.device", "run.errors", "run.lock", "run.progress", "run.record", "run.stop", "run.stopwatch"},
 ]
 ROW = {name: number for number, row in enumerate(LAYERS) for name in row}

@@ -6,6 +6,7 @@ Nothing heavy is imported until a verb is known, so that `byol --help` answers a
 import difflib
 import io
 import json
+import os
 import sys
 from collections.abc import Callable, Sequence
 from contextlib import redirect_stderr, redirect_stdout
@@ -39,18 +40,24 @@ def main(words: Sequence[str] | None = None) -> int:
         else:
             return _choose(words[0], VERBS, "command")(words[1:]) or 0
     except UserError as error:
-        print(f"byol: {error}", file=sys.stderr)
+        _tell(f"{error}")
         return 2
     except Interrupted as stopped:
-        print(f"byol: {stopped}", file=sys.stderr)
+        _tell(f"{stopped}")
         return 128 + stopped.signal
     except KeyboardInterrupt:
-        print("byol: broken off; what was last saved is still there.", file=sys.stderr)
+        _tell("broken off; what was last saved is still there.")
         return 130
     except OSError as error:  # no permission, a full disk: what the system says, without our call stack
-        print(f"byol: {error.filename or 'the system'}: {error.strerror or error}.", file=sys.stderr)
+        _tell(f"{error.filename or 'the system'}: {error.strerror or error}.")
         return 2
     return 0
+
+
+def _tell(sentence: str) -> None:
+    """Print a sentence on standard error; of the processes of torchrun, the first of each machine does."""
+    if os.environ.get("LOCAL_RANK", "0") == "0":
+        print(f"byol: {sentence}", file=sys.stderr)
 
 
 def pretrain(words: list[str]) -> None:

@@ -10,9 +10,11 @@ from byol.algorithm import Online
 from byol.classifier import OnlineClassifier
 from byol.model.encoder import representation_dim
 from byol.model.initialization import initialize
+from byol.model.norm import synchronize
 from byol.model.target import EmaTarget, SharedTarget
 from byol.recipe import Recipe
 from byol.run.device import Device
+from byol.run.processes import average_gradients, start_alike
 
 
 @dataclass(kw_only=True)
@@ -28,7 +30,7 @@ class Learner:
         seconds: wall-clock time spent, over all resumptions.
         bad_files: names of files that could not be decoded.
         baselines: accuracies to be beaten, measured before the first step.
-        losses: () each, of the steps since the last record, left on the device.
+        losses: () each, of the steps since the last record, over all processes, left on the device.
     """
 
     online: Online
@@ -70,10 +72,14 @@ class Learner:
 def build(recipe: Recipe, device: Device, encoder: nn.Module | None = None, num_classes: int = 0) -> Learner:
     """Return a learner at step 0; its weights are a function of the recipe's seed.
 
+    Where several processes train together, batch norm takes its statistics over all of them, and gradients
+    are averaged before each step of an optimiser.
+
     Args:
         recipe: what to build.
         device: where, and in which memory format.
-        encoder: any module (B, 3, H, W) -> (B, D) in place of the recipe's; it keeps its weights.
+        encoder: any module (B, 3, H, W) -> (B, D) in place of the recipe's; it keeps its weights, those of
+            the first process where there are several.
         num_classes: of the labels that an online classifier learns; 0 for none.
 
     Raises:
@@ -91,9 +97,17 @@ def build(recipe: Recipe, device: Device, encoder: nn.Module | None = None, num_
         if name != "encoder" or not is_own:
             initialize(part, recipe.initialization)
     online.to(device.device, memory_format=device.memory_format).train()  # type: ignore[call-overload]
+    if device.world_size > 1:
+        start_alike(online)
+        synchronize(online, device.device)
     target = recipe.target.build(online).train()
     optimizer = recipe.optimizer.build(online)
     classifier = None
     if num_classes:  # drawn last, so that the others are the same with and without it
         classifier = OnlineClassifier(dim, num_classes, recipe.optimizer).to(device.device)
+    if device.world_size > 1:
+        average_gradients(optimizer)
+        if classifier is not None:
+            start_alike(classifier)
+            average_gradients(classifier.optimizer)
     return Learner(online=online, target=target, optimizer=optimizer, classifier=classifier)

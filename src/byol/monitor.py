@@ -17,6 +17,7 @@ from byol.learner import Learner
 from byol.recipe import Recipe
 from byol.run.device import Device
 from byol.run.errors import UserError
+from byol.run.processes import Processes
 
 # While training, kNN looks at a part of the images (bank, queries); all are judged before and after.
 QUICK = (5_000, 1_000)
@@ -25,13 +26,13 @@ QUICK = (5_000, 1_000)
 COLLAPSED_SPREAD = 0.1
 
 
-def measure(result: Step, learner: Learner, device: Device) -> dict[str, float]:
+def measure(result: Step, learner: Learner, processes: Processes) -> dict[str, float]:
     """Return the numbers of a record. This is the one place in the loop that waits for the device.
 
     Args:
         result: of the newest step.
         learner: whose gradients are still those of the newest step, with the losses since the last record.
-        device: over whose processes the loss is averaged.
+        processes: whose branches are looked at together.
 
     Raises:
         UserError: a loss is not finite.
@@ -39,9 +40,9 @@ def measure(result: Step, learner: Learner, device: Device) -> dict[str, float]:
     refuse_nan(learner)
     gradients = [p.grad for p in learner.online.parameters() if p.grad is not None]
     return {
-        "loss": device.mean(torch.stack(learner.losses).mean()).item(),
-        "feature_spread": feature_spread(result.branch.projection),
-        "effective_rank": effective_rank(result.branch.representation),
+        "loss": torch.stack(learner.losses).mean().item(),
+        "feature_spread": feature_spread(processes.rows(result.branch.projection)),
+        "effective_rank": effective_rank(processes.rows(result.branch.representation)),
         "gradient_norm": torch.linalg.vector_norm(torch.stack(torch._foreach_norm(gradients))).item(),
     }
 

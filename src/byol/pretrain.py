@@ -13,18 +13,19 @@ from torch import nn
 
 from byol.algorithm import bootstrap_step
 from byol.data.images import Files, Packed, open_data
-from byol.data.loader import batches
+from byol.data.loader import batches, in_step
 from byol.figure import draw_figure
 from byol.learner import Learner, build
 from byol.monitor import COLLAPSED_SPREAD, Judge, collapse_sentence, line, measure, refuse_nan, table
 from byol.pretrained import save_encoder
 from byol.recipe import Recipe, diff, from_json
 from byol.run import checkpoint
-from byol.run.device import Device, keep_freed_memory, pick_device, usable_cores
+from byol.run.device import Device, keep_freed_memory, usable_cores
 from byol.run.errors import Interrupted, UserError
 from byol.run.folder import RunFolder, provenance, write_json
+from byol.run.processes import joined
 from byol.run.progress import Progress, duration
-from byol.run.record import Recorder, read
+from byol.run.record import Recorder, Silence, read
 from byol.run.stop import StopRequest
 from byol.run.stopwatch import Stopwatch
 from byol.schedule import learning_rate
@@ -84,13 +85,18 @@ def pretrain(
     Ctrl-C and SIGTERM save a checkpoint after the current step. A resumed run continues bit for bit
     on the same machine, wherever it was stopped.
 
+    Started by `torchrun`, the processes share every batch; the first one writes, and the others read the same
+    run folder and images. All stop after the same step. Another number of processes can resume: the images
+    are the same in the same order, and the sums are rounded differently.
+
     Args:
         recipe: what to compute.
         out: the run folder.
         encoder: any module (B, 3, H, W) -> (B, D) to train in place of the recipe's.
         resume: continue the run in `out` from its newest checkpoint.
         overwrite: replace a run that `out` already holds.
-        workers: processes that decode files, None for one per core; sets in memory need none.
+        workers: processes that decode files, None for one per core; sets in memory need none. Where several
+            processes train, each has as many, or its share of the cores.
         checkpoint_seconds: time between checkpoints.
 
     Returns:
@@ -102,47 +108,53 @@ def pretrain(
     """
     keep_freed_memory()
     folder = RunFolder(Path(out))
-    device = pick_device(recipe.precision)
-    sets = open_data(recipe.data)
-    images = sets["train"]
-    timeline = Timeline(recipe, len(images))
-    total_steps = timeline.total_steps
-    judge = Judge(sets, recipe, device)
+    with (
+        joined() as processes,
+        Progress(silent=not processes.is_first) as progress,
+        torch.random.fork_rng(),
+    ):
+        device = processes.device(recipe.precision)
+        with processes.agreed(), processes.in_turn():
+            sets = open_data(recipe.data)
+        images = sets["train"]
+        timeline = Timeline(recipe, len(images))
+        total_steps = timeline.total_steps
+        judge = Judge(sets, recipe, device)
 
-    with Progress(silent=device.rank > 0) as progress, torch.random.fork_rng():
         learner = build(recipe, device, encoder, len(images.classes) if judge.has_labels else 0)
         if resume:
-            learner.restore(_newest_state(folder, recipe, device))
+            with processes.agreed():
+                learner.restore(_newest_state(folder, recipe, device))
         else:
-            folder.create(overwrite=overwrite)
-            write_json(folder.recipe, recipe.to_json())
-            write_json(folder.provenance, provenance(device=str(device.device), precision=device.precision))
-            learner.baselines = judge.baselines(learner.online.encoder)
+            processes.by_first(_begin, folder, recipe, device, overwrite=overwrite)
+            learner.baselines = processes.by_first(judge.baselines, learner.online.encoder)
         progress.say(
             f"{recipe.name}: {len(images):,} images, steps {learner.step:,} to {total_steps:,}, "
-            f"{device.device} in {device.precision}, into {folder.path}"
+            f"{_place(device)} in {device.precision}, into {folder.path}"
         )
         _name_bad(images.bad, learner.bad_files, progress)
-        stream = batches(
+        own_stream = batches(
             images,
             recipe.views,
             batch_size=recipe.batch_size,
             seed=recipe.seed,
             first_step=learner.step,
             total_steps=total_steps,
-            workers=_workers(images, workers),
+            workers=_workers(images, workers, processes.local_world_size),
             device=device.device,
             rank=device.rank,
             world_size=device.world_size,
         )
+        stream = in_step(own_stream, processes, at_least=2 * recipe.micro_batches)
         first_step, saved_at, watch = learner.step, time.monotonic(), Stopwatch(learner.seconds)
         scores: dict[str, float] = {}
         has_collapsed = False
+        writer = Recorder(folder.metrics, first_step) if processes.is_first else Silence()
 
-        with Recorder(folder.metrics, first_step) as recorder, StopRequest() as stop, closing(stream):
+        with writer as recorder, StopRequest() as stop, closing(stream):
             for batch in stream:
                 # ---- the step ---------------------------------------------------------------
-                torch.manual_seed((recipe.seed << 32) + batch.step)  # for dropout and its like
+                torch.manual_seed(_chance(recipe.seed, batch.step, device.rank))  # for dropout and its like
                 lr, tau = timeline.lr(batch.step), timeline.tau(batch.step)
                 views = recipe.views.distort(batch.crops, recipe.seed, batch.step, batch.index)
                 result = bootstrap_step(
@@ -163,13 +175,13 @@ def pretrain(
                     learner.classifier.step(result.branch.representation, labels, lr)
                 # -----------------------------------------------------------------------------
                 learner.step = step = batch.step + 1
-                learner.losses.append(result.loss)
+                learner.losses.append(device.mean(result.loss))
                 _name_bad(batch.bad, learner.bad_files, progress)
 
                 if timeline.is_recorded(step):
                     rate = watch.rate((step - first_step) * recipe.batch_size)
                     record = {
-                        **measure(result, learner, device),
+                        **measure(result, learner, processes),
                         **{
                             "lr": lr,
                             "tau": tau,
@@ -187,30 +199,54 @@ def pretrain(
 
                 if judge.has_labels and timeline.is_judged(step):
                     with watch.aside():
-                        scores = _scores(judge, learner, quick=True)
+                        scores = processes.by_first(_scores, judge, learner, quick=True)
                     recorder.write("knn", step, **scores)
 
                 is_last = step == total_steps
-                if is_last or stop.received or time.monotonic() - saved_at >= checkpoint_seconds:
+                is_late = time.monotonic() - saved_at >= checkpoint_seconds
+                signal, is_due = processes.most(stop.received or 0, is_last or is_late)
+                if signal or is_due:
                     refuse_nan(learner)
                     learner.seconds = watch.seconds
-                    checkpoint.save(folder.checkpoints, step, {"recipe": recipe.to_json(), **learner.state()})
+                    state = {"recipe": recipe.to_json(), **learner.state()}
+                    processes.by_first(checkpoint.save, folder.checkpoints, step, state)
                     saved_at = time.monotonic()
-                if stop.received and not is_last:
+                if signal and not is_last:
                     raise Interrupted(
                         f"stopped at step {step:,} of {total_steps:,} and saved; continue with: "
                         f"byol pretrain --resume {folder.path}",
-                        stop.received,
+                        signal,
                     )
 
         spec = None if encoder is not None else recipe.encoder
-        save_encoder(folder.encoder, learner.online.encoder, spec, recipe.evaluation_size, recipe.views)
-        summary = _summary(folder, recipe, learner, judge)
-        write_json(folder.summary, summary)
-        draw_figure(folder, recipe, images)
+        summary = processes.by_first(_end, folder, recipe, learner, judge, spec, images)
         if judge.has_labels:
             progress.say(table(summary))
         progress.say(f"done in {duration(learner.seconds)}: {folder.encoder}")
+    return summary
+
+
+def _begin(folder: RunFolder, recipe: Recipe, device: Device, *, overwrite: bool) -> None:
+    """Make the run folder and say in it what is run, and where."""
+    folder.create(overwrite=overwrite)
+    write_json(folder.recipe, recipe.to_json())
+    facts = {"device": str(device.device), "precision": device.precision, "processes": device.world_size}
+    write_json(folder.provenance, provenance(**facts))
+
+
+def _end(
+    folder: RunFolder,
+    recipe: Recipe,
+    learner: Learner,
+    judge: Judge,
+    spec: Any,
+    images: Packed | Files,
+) -> dict[str, Any]:
+    """Write what a finished run leaves behind, and return its summary."""
+    save_encoder(folder.encoder, learner.online.encoder, spec, recipe.evaluation_size, recipe.views)
+    summary = _summary(folder, recipe, learner, judge)
+    write_json(folder.summary, summary)
+    draw_figure(folder, recipe, images)
     return summary
 
 
@@ -269,8 +305,18 @@ def _name_bad(names: Iterable[str], known: set[str], progress: Progress) -> None
         progress.say(f"skipped {name}: it cannot be decoded ({len(known)} so far)")
 
 
-def _workers(images: Packed | Files, asked: int | None) -> int:
-    """Return how many processes decode files: one per core, and none for images in memory."""
+def _workers(images: Packed | Files, asked: int | None, sharing: int) -> int:
+    """Return how many processes decode files: one per core that is ours, and none for images in memory."""
     if isinstance(images, Packed):
         return 0
-    return usable_cores() if asked is None else asked
+    return max(1, usable_cores() // sharing) if asked is None else asked
+
+
+def _place(device: Device) -> str:
+    """Return the device in words."""
+    return f"{device.device}" if device.world_size == 1 else f"{device.world_size} processes, {device.device}"
+
+
+def _chance(seed: int, step: int, rank: int) -> int:
+    """Return the seed of what a network draws in a step; another rank may have it millions of steps later."""
+    return (seed << 32) + (rank << 24) + step

@@ -6,7 +6,8 @@ has S x S pixels, and S may differ from view to view.
 
 import signal
 from collections.abc import Generator, Iterator
-from dataclasses import dataclass
+from contextlib import closing
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -20,6 +21,7 @@ from byol.data.images import Files, Packed, refuse_many_bad
 from byol.data.resample import crop_resize, crop_resize_one
 from byol.data.views import MultiCrop, OneView, TwoViews
 from byol.run.errors import UserError
+from byol.run.processes import Processes
 
 # Images decoded before their boxes are drawn. Drawing for one at a time takes a third as long as decoding,
 # and a whole batch of photographs may not fit into memory.
@@ -104,6 +106,41 @@ def batches(
     if isinstance(images, Packed):
         return _from_memory(images, views, seed, steps, device)
     return _from_files(images, views, seed, steps, device, workers)
+
+
+def in_step(
+    stream: Generator[Batch, None, None], processes: Processes, at_least: int = 1
+) -> Generator[Batch, None, None]:
+    """Yield the batches of a process in step with the others: what stops one stream stops all.
+
+    Args:
+        stream: of this process, as `batches` gives it; closed in the end.
+        processes: which all have one.
+        at_least: images that each of several needs, so that all take the same number of micro-batches.
+
+    Returns:
+        The same batches, whose `bad` names those of all processes.
+
+    Raises:
+        UserError: what one of the streams raised, or a batch has fewer images than `at_least`.
+    """
+    with closing(stream):
+        while True:
+            batch = None
+            with processes.agreed():
+                batch = next(stream, None)
+                if batch is not None and processes.world_size > 1 and len(batch.index) < at_least:
+                    raise UserError(
+                        f"a process has {len(batch.index)} images of step {batch.step}, but its micro-"
+                        f"batches need {at_least}: make batch_size larger, or micro_batches smaller."
+                    )
+            if batch is None:
+                return
+            if processes.most(bool(batch.bad)) == (1,):
+                batch = replace(
+                    batch, bad=tuple(name for bad in processes.gathered(batch.bad) for name in bad)
+                )
+            yield batch
 
 
 def _steps(

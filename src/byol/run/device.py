@@ -51,13 +51,15 @@ class Device:
         return value
 
 
-def pick_device(precision: PrecisionName = "auto") -> Device:
-    """Return the first CUDA device, or the CPU, with the precision that is fast there.
+def pick_device(precision: PrecisionName = "auto", gpu: int | None = None) -> Device:
+    """Return a CUDA device, or the CPU, with the precision that is fast there.
 
     Args:
         precision: "auto" takes bf16 on CUDA and where the processor has bf16 units, else float32.
+        gpu: number of the CUDA device, by default the first.
     """
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    cuda = "cuda" if gpu is None else f"cuda:{gpu}"
+    device = torch.device(cuda if torch.cuda.is_available() else "cpu")
     if precision == "auto":
         precision = "bf16" if _has_bf16_units(device) else "float32"
     return Device(device, precision)

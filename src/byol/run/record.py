@@ -42,6 +42,21 @@ class Recorder:
         self._board.close()
 
 
+class Silence:
+    """A recorder that writes nothing, for the processes beside the first."""
+
+    def write(self, kind: str, step: int, **values: Any) -> None:
+        """Do nothing."""
+
+    def __enter__(self) -> "Silence":
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        pass
+
+
 def read(path: Path) -> list[dict[str, Any]]:
     """Return the events of a JSONL file; a last line cut short by a crash is left out."""
     lines = path.read_text().split("\n")
