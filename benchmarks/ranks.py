@@ -1,111 +1,104 @@
-"""How much do two processes of one thread each lose against one process of two threads?
+"""Whole training steps of N processes with one thread each against one process with N threads, alternating.
 
-    python benchmarks/ranks.py [--rounds 3] [--steps 3]
+    python benchmarks/ranks.py --recipe cifar10 --batch 128 --rounds 3
 
-Whole steps (distortions, forward, backward, LARS, moving average) of BYOL with ResNet-18 for CIFAR-10, 128
-images of 32 px a step in all, bf16. Both sides alternate; each measurement starts its processes anew and
-leaves out the first step. Prints JSON with the machine and the date.
+The step is `bootstrap_step` on ready views of the recipe's size, in the precision that is fast on the
+machine; the batch is the same for both, so N processes take an N-th of it each. One JSON object on stdout;
+images per second are over all processes, median and range of the rounds.
 """
 
 import argparse
 import json
 import os
-import socket
+import statistics
+import subprocess
+import sys
 import time
 from dataclasses import replace
-from statistics import median
-from typing import Any
+from datetime import UTC, datetime
 
-import numpy as np
 import torch
-import torch.multiprocessing
 
 from byol.algorithm import bootstrap_step
 from byol.learner import build
-from byol.model.encoder import ResNet
-from byol.recipes import builtin
-from byol.run.device import keep_freed_memory
-from byol.run.folder import provenance
-from byol.run.processes import joined
+from byol.recipes import named
+from byol.run.device import keep_freed_memory, usable_cores
+from byol.run.processes import Processes, joined
 
-BATCH, SIDE, THREADS = 128, 32, 2
+
+def measure(processes: Processes, recipe_name: str, batch: int, steps: int) -> None:
+    """Print the images per second of this many steps, after one to warm up."""
+    keep_freed_memory()
+    device = processes.device("auto")
+    recipe = replace(named(recipe_name), batch_size=batch)
+    learner = build(recipe, device)
+    views = [
+        torch.randn(batch // device.world_size, 3, size, size).contiguous(memory_format=device.memory_format)
+        for size in recipe.views.sizes
+    ]
+    for step in range(steps + 1):
+        if step == 1:
+            processes.most(0)
+            started = time.perf_counter()
+        bootstrap_step(
+            learner.online,
+            learner.target,
+            learner.optimizer,
+            views,
+            lr=0.1,
+            tau=0.99,
+            autocast=device.autocast,
+        )
+    if processes.is_first:
+        print(steps * batch / (time.perf_counter() - started))
+
+
+def run(threads: int, count: int, words: list[str]) -> float:
+    """Start a measurement in `count` processes; return its images per second."""
+    launcher = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(count)]
+    done = subprocess.run(
+        [sys.executable, *(launcher if count > 1 else []), __file__, "--measure", *words],
+        capture_output=True,
+        text=True,
+        check=True,
+        env={**os.environ, "OMP_NUM_THREADS": str(threads)},
+    )
+    return float(done.stdout)
 
 
 def main() -> None:
-    """Measure both sides and print what was found."""
-    asked = argparse.ArgumentParser(description=__doc__)
-    asked.add_argument("--rounds", type=int, default=3)
-    asked.add_argument("--steps", type=int, default=3)
-    given = asked.parse_args()
-    found: dict[int, list[float]] = {1: [], 2: []}
-    for _ in range(given.rounds):
-        for world_size, rates in found.items():
-            rates.append(_measure(world_size, given.steps))
-    sides = {
-        f"{world_size} processes of {THREADS // world_size} threads": {
-            "median": median(rates),
-            "range": [min(rates), max(rates)],
-            "all": rates,
-        }
-        for world_size, rates in found.items()
-    }
-    print(
-        json.dumps(
-            {
-                "images per second": sides,
-                "two processes over one, of medians": round(median(found[2]) / median(found[1]), 3),
-                "provenance": provenance(device="cpu", precision="bf16"),
-            },
-            indent=1,
-        )
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
     )
-
-
-def _measure(world_size: int, steps: int) -> float:
-    """Return images per second over all processes."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    answers: Any = torch.multiprocessing.get_context("spawn").SimpleQueue()
-    torch.multiprocessing.spawn(_train, (world_size, port, steps, answers), nprocs=world_size)
-    return float(answers.get())
-
-
-def _train(rank: int, world_size: int, port: int, steps: int, answers: Any) -> None:
-    os.environ |= {
-        "RANK": str(rank),
-        "LOCAL_RANK": str(rank),
-        "WORLD_SIZE": str(world_size),
-        "LOCAL_WORLD_SIZE": str(world_size),
-        "MASTER_ADDR": "127.0.0.1",
-        "MASTER_PORT": str(port),
+    parser.add_argument("--recipe", default="cifar10")
+    parser.add_argument("--batch", type=int, default=128, help="images per step over all processes")
+    parser.add_argument("--steps", type=int, default=5)
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--processes", type=int, default=usable_cores())
+    parser.add_argument("--measure", action="store_true", help=argparse.SUPPRESS)
+    args = parser.parse_args()
+    if args.measure:
+        with joined() as processes:
+            measure(processes, args.recipe, args.batch, args.steps)
+        return
+    words = ["--recipe", args.recipe, "--batch", str(args.batch), "--steps", str(args.steps)]
+    rates: dict[str, list[float]] = {"one": [], "several": []}
+    for _ in range(args.rounds):
+        rates["one"].append(run(args.processes, 1, words))
+        rates["several"].append(run(1, args.processes, words))
+    report = {
+        "recipe": args.recipe,
+        "batch": args.batch,
+        "processes": args.processes,
+        **{
+            name: {"images_per_second": statistics.median(found), "range": [min(found), max(found)]}
+            for name, found in rates.items()
+        },
+        "ratio": statistics.median(rates["several"]) / statistics.median(rates["one"]),
+        "torch": torch.__version__,
+        "date": datetime.now(UTC).date().isoformat(),
     }
-    keep_freed_memory()
-    torch.set_num_threads(THREADS)  # several processes share the cores when they join
-    recipe = replace(builtin(), encoder=ResNet(depth=18, stem="cifar"), batch_size=BATCH)
-    with joined() as processes:
-        device = processes.device("bf16")
-        learner = build(recipe, device)
-        share = BATCH // world_size
-        index = np.arange(rank * share, (rank + 1) * share)
-        crops = [torch.rand(share, 3, SIDE, SIDE) for _ in range(2)]
-        for step in range(steps + 1):
-            if step == 1:
-                processes.most(0)
-                began = time.perf_counter()
-            views = recipe.views.distort(crops, recipe.seed, step, index)
-            bootstrap_step(
-                learner.online,
-                learner.target,
-                learner.optimizer,
-                [view.contiguous(memory_format=device.memory_format) for view in views],
-                0.1,
-                0.99,
-                autocast=device.autocast,
-            )
-        processes.most(0)
-        if processes.is_first:
-            answers.put(round(steps * BATCH / (time.perf_counter() - began), 2))
+    print(json.dumps(report))
 
 
 if __name__ == "__main__":

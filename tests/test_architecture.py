@@ -12,7 +12,7 @@ SOURCE = Path(byol.__file__).parent
 LAYERS = [  # a module imports only rows below its own, or its own row's folder
     {"__init__", "__main__"},
     {"cli"},
-    {"laboratory", "pretrain"},
+    {"bench", "laboratory", "pretrain"},
     {"figure", "findings", "monitor", "official"},
     {"ablation", "learner", "recipes", "evaluate.judge"},
     {"evaluate.protocol", "evaluate.result"},

@@ -99,7 +99,7 @@ def pretrain(words: list[str]) -> None:
     else:
         recipe = named("photos")
     given = _parse(Pretrain, words, Pretrain(**_values(recipe)), f"byol pretrain {name or ''}".strip())
-    recipe = Recipe(**{field.name: getattr(given, field.name) for field in fields(Recipe)})
+    recipe = Recipe(**_values(given))
     out = given.resume or given.out
     if out is None:
         raise UserError("say where to write the run: --out RUN (or --resume RUN to continue one).")
@@ -427,6 +427,40 @@ def ablate(words: list[str]) -> None:
     Console().print(Markdown(path.read_text()))
 
 
+def bench(words: list[str]) -> None:
+    """[RECIPE] [--data PATH]: how fast is it here, and how near to the machine's limit?"""
+    from byol.bench import bench
+    from byol.recipe import Recipe
+    from byol.recipes import named
+
+    @dataclass(frozen=True, kw_only=True)
+    class Bench(Recipe):
+        """Measure the parts of a step in turn, beside the machine's limit: byol bench [RECIPE | FILE.json]
+
+        The flags below show the values of the recipe; each changes one of them. Without --data, random
+        images in memory stand in for it.
+
+        Args:
+            rounds: times that every part is timed.
+            json: print one JSON object instead of a table.
+        """
+
+        rounds: int = 5
+        json: bool = False
+
+    name, words = _take_name(words)
+    recipe = named("builtin") if name is None else _recipe(name)
+    given = _parse(Bench, words, Bench(**_values(recipe)), f"byol bench {name or ''}".strip())
+    if given.rounds < 1:
+        raise UserError(f"--rounds is {given.rounds}; use 1 or more.")
+    speed = bench(Recipe(**_values(given)), rounds=given.rounds)
+    if given.json:
+        print(json.dumps(speed.to_json()))
+    else:
+        _print_table(speed.table())
+        print(speed.sentence())
+
+
 def import_(words: list[str]) -> None:
     """FILE.pkl --out RUN: turn an officially published checkpoint into an encoder."""
     from byol.official import import_official
@@ -460,6 +494,7 @@ VERBS: dict[str, Callable[[list[str]], int | None]] = {
     "compare": compare,
     "recipes": recipes,
     "ablate": ablate,
+    "bench": bench,
     "import": import_,
 }
 
@@ -536,7 +571,9 @@ def _paths(value: Any, prefix: str = "") -> list[str]:
 
 
 def _values(recipe: "Recipe") -> dict[str, Any]:
-    return {field.name: getattr(recipe, field.name) for field in fields(recipe)}
+    from byol.recipe import Recipe
+
+    return {field.name: getattr(recipe, field.name) for field in fields(Recipe)}
 
 
 def _recipe(name: str) -> "Recipe":
