@@ -3,7 +3,7 @@ PYTHON ?= python3
 DEMO_FLAGS ?=
 READY = .venv/ready
 
-.PHONY: demo test lock
+.PHONY: demo test lock bench-peers
 demo: $(READY)
 	.venv/bin/byol pretrain builtin --out runs/demo --overwrite $(DEMO_FLAGS)
 
@@ -18,6 +18,17 @@ $(READY): requirements/lock.txt pyproject.toml
 	.venv/bin/pip install --quiet --require-hashes -r requirements/lock.txt
 	.venv/bin/pip install --quiet --no-deps --no-build-isolation -e .
 	touch $(READY)
+
+# Rivals live in an environment of their own, so that byol never depends on them.
+bench-peers: .venv-peers/ready
+	.venv-peers/bin/python benchmarks/peers.py
+
+.venv-peers/ready: requirements/lock.txt benchmarks/requirements-peers.txt pyproject.toml
+	$(PYTHON) -m venv .venv-peers
+	.venv-peers/bin/pip install --quiet --require-hashes -r requirements/lock.txt
+	.venv-peers/bin/pip install --quiet --no-deps --no-build-isolation -e .
+	.venv-peers/bin/pip install --quiet -r benchmarks/requirements-peers.txt
+	touch .venv-peers/ready
 
 # Needs uv. The lock names hashes and no address, and serves Python 3.11 to 3.13.
 lock:
