@@ -359,6 +359,12 @@ def test_solarize_inverts_from_one_half_on() -> None:
     assert solarize(x).tolist() == [0.0, below.item(), 0.5, 0.25, 0.0]
 
 
+@pytest.mark.parametrize("kind", PIXELS)
+def test_solarize_by_cases_is_the_same_bit_for_bit(kind: str) -> None:
+    x = PIXELS[kind]
+    assert torch.equal(solarize(x), torch.where(x < 0.5, x, 1 - x))
+
+
 def test_flip_swaps_left_and_right() -> None:
     x = random_crops(2, 4)
     assert torch.equal(flip(x)[..., 0], x[..., 3])
@@ -417,6 +423,50 @@ def test_an_image_does_not_depend_on_the_batch_or_its_place_in_it() -> None:
         alone = two.distort((crops[0][i : i + 1], crops[1][i : i + 1]), 7, 3, index[i : i + 1])
         assert torch.equal(alone[0][0], whole[0][i])
         assert torch.equal(alone[1][0], whole[1][i])
+
+
+@pytest.mark.parametrize("size", [96, 224])
+def test_a_blur_of_many_taps_does_not_depend_on_the_batch_either(size: int) -> None:
+    two, index = TwoViews(size=size), np.arange(8)
+    crops = random_crops(8, size), random_crops(8, size, seed=1)
+    whole = two.distort(crops, 3, 5, index)
+    for i in range(8):
+        alone = two.distort((crops[0][i : i + 1], crops[1][i : i + 1]), 3, 5, index[i : i + 1])
+        assert torch.equal(alone[0][0], whole[0][i])  # bit for bit
+        assert torch.equal(alone[1][0], whole[1][i])
+
+
+def test_a_small_blur_beside_a_large_one_is_the_same() -> None:
+    x, sigma = random_crops(7, 224), torch.tensor([0.1, 0.2, 0.3, 0.5, 0.75, 1.0, 2.0])
+    together = gaussian_blur(x, sigma)
+    for i in range(7):  # alone, it spares the taps that are 0
+        assert torch.equal(gaussian_blur(x[i : i + 1], sigma[i : i + 1])[0], together[i])
+
+
+@pytest.mark.parametrize(("large", "part"), [(1, 0), (2**40, 3), (2**40, 16)])
+def test_a_batch_is_the_same_in_parts_of_any_length(
+    large: int, part: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    size, u = 32, draws(50)
+    crops = random_crops(50, size)
+    monkeypatch.setattr(views, "_LARGE_IMAGE_BYTES", 2**40)
+    monkeypatch.setattr(views, "_PART_BYTES", 2**40)
+    whole = distort_crops(BUSY, u, crops)
+    monkeypatch.setattr(views, "_LARGE_IMAGE_BYTES", large)  # 1: every image alone
+    monkeypatch.setattr(
+        views, "_PART_BYTES", part * 3 * size * size * 4
+    )  # 50 is no multiple of these lengths
+    assert torch.equal(distort_crops(BUSY, u, crops), whole)
+
+
+def test_views_of_no_images_are_none() -> None:
+    views = TwoViews(size=32).distort([random_crops(0, 32)] * 2, 0, 0, np.arange(0))
+    assert [view.shape for view in views] == [(0, 3, 32, 32)] * 2
+
+
+def test_views_are_channels_last_as_the_networks_want_them() -> None:
+    for view in TwoViews(size=32).distort([random_crops(4, 32)] * 2, 0, 0, np.arange(4)):
+        assert view.is_contiguous(memory_format=torch.channels_last)
 
 
 def test_distort_is_a_pure_function_of_seed_step_and_index() -> None:

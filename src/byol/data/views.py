@@ -9,7 +9,7 @@ B images, C channels, S x S pixels in [0, 1]; with 3 channels they are red, gree
 height, width) in pixels.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from enum import IntEnum, auto
 from itertools import permutations
@@ -132,10 +132,10 @@ class _Views:
             index: (B,) each image's place in its data set.
 
         Returns:
-            For each view (B, 3, S, S), of the crops' dtype and on their device.
+            For each view (B, 3, S, S), of the crops' dtype and on their device, channels last in memory.
         """
         return tuple(
-            self.normalize(distort_crops(view, uniforms(seed, step, index, number, len(Draw)), crop))
+            distort_crops(view, uniforms(seed, step, index, number, len(Draw)), crop, self.normalize)
             for number, ((view, _), crop) in enumerate(zip(self.drawn, crops, strict=True))
         )
 
@@ -296,10 +296,13 @@ def draw_boxes(view: View, draws: Draws, heights: Indices, widths: Indices) -> I
     return np.stack((tops, lefts, box_heights, box_widths), axis=1).astype(np.int64)
 
 
-def distort_crops(view: View, draws: Draws, crops: Tensor) -> Tensor:
-    """Return crops (B, 3, S, S) in [0, 1] distorted as draws (B, len(Draw)) say, not yet normalized.
+def distort_crops(
+    view: View, draws: Draws, crops: Tensor, finish: Callable[[Tensor], Tensor] = lambda x: x
+) -> Tensor:
+    """Return crops (B, 3, S, S) in [0, 1] distorted as draws (B, len(Draw)) say, and finished.
 
-    Flip, color jitter, grayscale, blur, solarize. The crops themselves are left as they are.
+    Flip, color jitter, grayscale, blur, solarize, and then what is to come last: nothing, or the normalizing.
+    The crops themselves are left as they are; the result is channels last in memory, as the networks want it.
 
     Source: deepmind-research `byol/utils/augmentations.py:88-98`; clipping after each op, `:313-317, 347`.
     """
@@ -313,18 +316,19 @@ def distort_crops(view: View, draws: Draws, crops: Tensor) -> Tensor:
         (adjust_hue, _between((-view.hue, view.hue), u[Draw.HUE])),
     )
     sigma = _between(view.blur_sigma, u[Draw.SIGMA])
+    none = np.zeros_like(sigma)
     steps = [
-        _Step(lambda x, _: flip(x), u[Draw.FLIP] < view.flip),
+        _Step(lambda x, _: flip(x), u[Draw.FLIP] < view.flip, none),
         *(
             _Step(op, jitter & (orders[:, place] == number), amount)
             for place in range(4)
             for number, (op, amount) in enumerate(jitter_ops)
         ),
-        _Step(lambda x, _: to_grayscale(x), u[Draw.GRAYSCALE] < view.grayscale),
+        _Step(lambda x, _: to_grayscale(x), u[Draw.GRAYSCALE] < view.grayscale, none),
         _Step(gaussian_blur, u[Draw.BLUR] < view.blur, sigma),
-        _Step(lambda x, _: solarize(x), u[Draw.SOLARIZE] < view.solarize),
+        _Step(lambda x, _: solarize(x), u[Draw.SOLARIZE] < view.solarize, none),
     ]
-    return _run(steps, crops)
+    return _run(steps, crops, finish)
 
 
 def flip(x: Tensor) -> Tensor:
@@ -352,7 +356,8 @@ def adjust_saturation(x: Tensor, factor: Tensor) -> Tensor:
     value = x.amax(dim=1, keepdim=True)
     chroma = value - x.amin(dim=1, keepdim=True)
     ratio = value.div(_nonzero(chroma)).minimum(_per_image(factor))
-    return value - value.sub(x).mul_(ratio)
+    lost = value.sub(x).mul_(ratio)
+    return torch.sub(value, lost, out=lost)
 
 
 def adjust_hue(x: Tensor, delta: Tensor) -> Tensor:
@@ -366,7 +371,8 @@ def adjust_hue(x: Tensor, delta: Tensor) -> Tensor:
     chroma = value - lowest
     # Summed in this order it is exactly 0 for gray, where it is divided by next to nothing.
     hue = (green - lowest).add_(blue - red).div_(_nonzero(chroma)).add_(1).copysign_(green - blue)
-    hue = hue.add_(6 * delta.view(-1, 1, 1)).remainder_(6)  # sixths of a turn, in [0, 6]
+    hue = hue.add_(6 * delta.view(-1, 1, 1))  # sixths of a turn
+    hue.sub_(hue.div(6).floor_(), alpha=6)  # in [0, 6]; on a CPU, four times as fast as `remainder_`
 
     def rise(center: int) -> Tensor:
         # 0 within a sixth of the center, `chroma` from two sixths on, straight in between.
@@ -398,7 +404,10 @@ def gaussian_blur(x: Tensor, sigma: Tensor) -> Tensor:
     radius = size // 20
     distance = torch.arange(radius + 1, device=x.device, dtype=x.dtype).view(-1, 1, 1, 1, 1)
     taps = torch.exp(distance.square() / (-2 * _per_image(sigma).square()))  # (radius + 1, B, 1, 1, 1)
-    taps /= 2 * taps.sum(dim=0) - 1  # the middle tap, exp(0) = 1, is there only once
+    if x.device.type == "cpu":  # a GPU would have to be waited for
+        radius = int(taps.count_nonzero(dim=0).max()) - 1  # the outer taps of small sigmas are 0
+    # The middle tap, exp(0) = 1, is there only once. `taps.sum` would sum one image's in another order.
+    taps /= 2 * sum(taps.unbind()) - 1
     # A sum of shifted images. On a CPU it beats matrix products and a grouped convolution, and, unlike these,
     # it is the same to the last bit whatever the batch.
     for dim in (2, 3):
@@ -412,37 +421,56 @@ def gaussian_blur(x: Tensor, sigma: Tensor) -> Tensor:
 
 def solarize(x: Tensor) -> Tensor:
     """Invert what is not darker than 0.5 in images of any shape in [0, 1]."""
-    return torch.where(x < 0.5, x, 1 - x)
+    return torch.minimum(x, 1 - x)  # the same without a case to decide, and 16 times as fast on a CPU
 
 
+# Measured on cores with 1 MiB of cache: alone is faster from 160 px on, and 4 MiB are best below.
+_LARGE_IMAGE_BYTES = 2**18
+_PART_BYTES = 2**22
 _ORDERS = np.array(list(permutations(range(4))))  # (24, 4)
 
 
 class _Step(NamedTuple):
     op: Callable[[Tensor, Tensor], Tensor]  # (images, amount (B,)) -> images
     chosen: NDArray[np.bool_]  # (B,) which images it is for
-    amount: NDArray[np.float32] | None = None  # (B,)
+    amount: NDArray[np.float32]  # (B,)
 
 
-def _run(steps: list[_Step], x: Tensor) -> Tensor:
-    """Take each image through the steps that are for it, clipping to [0, 1] after each.
+def _run(steps: list[_Step], crops: Tensor, finish: Callable[[Tensor], Tensor]) -> Tensor:
+    """Take each image through the steps that are for it, clipping to [0, 1] after each, and through `finish`.
 
     A step costs only as much as there are images it is for. Which these are is worked out on the host and
     sent to the device in one piece, as small copies cost more than what is in them.
     """
-    steps = [step for step in steps if step.chosen.any()]
-    rows = [np.flatnonzero(step.chosen) for step in steps]
-    amounts = [np.zeros(x.shape[0], np.float32) if step.amount is None else step.amount for step in steps]
-    amounts = [amount[chosen] for amount, chosen in zip(amounts, rows, strict=True)]
-    x = x.clone()
-    on_device = zip(steps, _upload(rows, x.device), _upload(amounts, x.device), strict=True)
-    for step, chosen, amount in on_device:
-        everyone = len(chosen) == len(x)
-        part = x if everyone else x.index_select(0, chosen)
-        torch.clamp(step.op(part, amount.to(x.dtype)), 0, 1, out=part)
-        if not everyone:
-            x.index_copy_(0, chosen, part)
-    return x
+    result = torch.empty_like(crops, memory_format=torch.channels_last)
+    chosen = np.stack([step.chosen for step in steps])
+    for part in _parts(crops):
+        here = [steps[number] for number in np.flatnonzero(chosen[:, part].any(axis=1))]
+        rows = [np.flatnonzero(step.chosen[part]) for step in here]
+        amounts = [step.amount[part][of] for step, of in zip(here, rows, strict=True)]
+        on_device = zip(here, _upload(rows, crops.device), _upload(amounts, crops.device), strict=True)
+        x = crops[part].clone()
+        for step, of, amount in on_device:
+            everyone = len(of) == len(x)
+            some = x if everyone else x.index_select(0, of)
+            torch.clamp(step.op(some, amount.to(x.dtype)), 0, 1, out=some)
+            if not everyone:
+                x.index_copy_(0, of, some)
+        result[part] = finish(x)
+    return result
+
+
+def _parts(crops: Tensor) -> Iterator[slice]:
+    """Yield the parts of a batch that are worked at in turn: on a GPU the whole.
+
+    On a CPU, large images go one by one, so that they stay in the cache of a core. Of small ones so many are
+    taken that the calls cost less than what is in them.
+    """
+    image_bytes = crops.shape[1:].numel() * crops.element_size()
+    count = max(1, len(crops))
+    if crops.device.type == "cpu":
+        count = 1 if image_bytes >= _LARGE_IMAGE_BYTES else _PART_BYTES // image_bytes
+    return (slice(start, start + count) for start in range(0, len(crops), count))
 
 
 def _upload(parts: list[NDArray[Any]], device: torch.device) -> tuple[Tensor, ...]:
