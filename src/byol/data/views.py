@@ -453,9 +453,8 @@ def _run(steps: list[_Step], crops: Tensor, finish: Callable[[Tensor], Tensor]) 
         for step, of, amount in on_device:
             everyone = len(of) == len(x)
             some = x if everyone else x.index_select(0, of)
-            torch.clamp(step.op(some, amount.to(x.dtype)), 0, 1, out=some)
-            if not everyone:
-                x.index_copy_(0, of, some)
+            some = step.op(some, amount.to(x.dtype)).clamp_(0, 1)
+            x = some if everyone else x.index_copy_(0, of, some)
         result[part] = finish(x)
     return result
 
