@@ -22,6 +22,7 @@ $(READY): requirements/lock.txt pyproject.toml
 # Rivals live in an environment of their own, so that byol never depends on them.
 bench-peers: .venv-peers/ready
 	.venv-peers/bin/python benchmarks/peers.py
+	.venv-peers/bin/python benchmarks/views.py
 
 .venv-peers/ready: requirements/lock.txt benchmarks/requirements-peers.txt pyproject.toml
 	$(PYTHON) -m venv .venv-peers

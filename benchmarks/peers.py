@@ -1,4 +1,4 @@
-"""One training step, its memory and the views: byol, lightly and byol-pytorch, alternating in one run.
+"""One training step and its memory: byol, lightly and byol-pytorch, alternating in one run.
 
     peers/bin/python benchmarks/peers.py --batch 256 --rounds 3
 
@@ -13,8 +13,7 @@ differs is how:
 
 Each measurement is a process of its own, as byol sets the memory allocator and the others do not: one step
 to warm up, one that is timed. Memory is the growth of that process over its first step, beyond weights and
-views; `joint` is byol with one backward pass for both views. Views: 512 images of 32 x 32 pixels in memory to
-two normalised views, one thread; lightly's transform as its CIFAR-10 example has it (no blur; none for both).
+views; `joint` is byol with one backward pass for both views. `benchmarks/views.py` measures the views.
 One JSON object on stdout; seconds are the median, lowest and highest of the rounds.
 """
 
@@ -30,14 +29,11 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from importlib.metadata import version
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
 from byol.algorithm import bootstrap_losses, bootstrap_step
 from byol.bench import machine, peak_bytes
-from byol.data.resample import crop_resize
-from byol.data.views import TwoViews, View
 from byol.learner import build
 from byol.optim import Sgd
 from byol.recipes import named
@@ -140,43 +136,10 @@ def ready_views(batch: int) -> tuple[Tensor, Tensor]:
     return first, second
 
 
-def our_views(pixels: np.ndarray) -> Callable[[], object]:
-    views = TwoViews(size=32, first=View(blur=0.0), second=View(blur=0.0, solarize=0.2))
-    images, index = torch.from_numpy(pixels).permute(0, 3, 1, 2).contiguous(), np.arange(len(pixels))
-    sides = np.full(len(pixels), 32)
-
-    def run() -> object:
-        boxes = views.boxes(0, 0, index, sides, sides)
-        return views.distort([crop_resize(images, box, 32) for box in boxes], 0, 0, index)
-
-    return run
-
-
-def lightly_views(pixels: np.ndarray) -> Callable[[], object]:
-    from lightly.transforms.byol_transform import BYOLTransform, BYOLView1Transform, BYOLView2Transform
-    from PIL import Image
-
-    transform = BYOLTransform(
-        view_1_transform=BYOLView1Transform(input_size=32, gaussian_blur=0.0),
-        view_2_transform=BYOLView2Transform(input_size=32, gaussian_blur=0.0),
-    )
-    images = [Image.fromarray(each) for each in pixels]
-    return lambda: [transform(image) for image in images]
-
-
 def timed(run: Callable[[], object]) -> float:
     started = time.perf_counter()
     run()
     return time.perf_counter() - started
-
-
-def alternate(contenders: dict[str, Callable[[], object]], rounds: int) -> dict[str, list[float]]:
-    """Return the seconds of each in every round, after one to warm up."""
-    seconds: dict[str, list[float]] = {name: [] for name in contenders}
-    for _ in range(rounds + 1):
-        for name, run in contenders.items():
-            seconds[name].append(timed(run))
-    return {name: each[1:] for name, each in seconds.items()}
 
 
 def spread(values: list[float]) -> list[float]:
@@ -217,16 +180,12 @@ def main() -> None:
             seconds[name].append(took)
             peaks[name].append(peak)
             print(f"round {number}: {name} {took:.2f} s, {peak / 2**20:,.0f} MiB", file=sys.stderr)
-    torch.set_num_threads(1)
-    pixels = np.random.default_rng(0).integers(0, 256, (512, 32, 32, 3), np.uint8)
-    views = alternate({"byol": our_views(pixels), "lightly": lightly_views(pixels)}, 3 * args.rounds)
     report = {
         "batch": args.batch,
         "rounds": args.rounds,
         "step_seconds": {name: spread(each) for name, each in seconds.items()},
         "peak_bytes": {name: spread(each) for name, each in peaks.items()},
-        "views_seconds_of_512_images": {name: spread(each) for name, each in views.items()},
-        "versions": {name: version(name) for name in ("lightly", "byol-pytorch", "torch", "torchvision")},
+        "versions": {name: version(name) for name in ("lightly", "byol-pytorch", "torch")},
         "machine": machine(CPU),
         "date": datetime.now(UTC).date().isoformat(),
     }
