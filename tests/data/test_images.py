@@ -9,7 +9,8 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image
 
-from byol.data.decode import UndecodableImage, decode
+from byol.data.decode import Decoded, Jpeg, UndecodableImage
+from byol.data.decode import opened as opened_image
 from byol.data.folder import index_folder
 from byol.data.images import Files, Packed, central, open_data, pack, refuse_many_bad
 from byol.run.errors import UserError
@@ -59,11 +60,11 @@ def test_second_opening_decodes_only_the_sample(
     first = opened(root, cache)
     calls: list[int] = []
 
-    def counted(data: bytes) -> NDArray[np.uint8]:
+    def counted(data: bytes) -> Decoded | Jpeg:
         calls.append(len(data))
-        return decode(data)
+        return opened_image(data)
 
-    monkeypatch.setattr("byol.data.images.decode", counted)
+    monkeypatch.setattr("byol.data.images.opened", counted)
     again = opened(root, cache)
     assert isinstance(first, Packed)
     assert isinstance(again, Packed)

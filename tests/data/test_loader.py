@@ -331,3 +331,43 @@ def test_reader_sent_to_a_worker_is_small(files: Files) -> None:
     pickled = pickle.dumps(_CropReader(files, VIEWS, 0))
     assert len(pickled) < 2000
     assert pickle.loads(pickled)[0, np.arange(3)][1].tolist() == [0, 1, 2]
+
+
+@pytest.fixture
+def photos(tmp_path: Path) -> Files:
+    """Smooth colours of 200 x 260 with edges in them, as JPEG: crops of 8 pixels need few of theirs."""
+    y, x = np.mgrid[:200, :260]
+    for i in range(8):
+        waves = (np.sin((x * (i + 1) + y * k) / (20 + 5 * k)) for k in range(3))
+        pixels = np.stack([100 + 60 * wave + 60 * ((x + y) % 90 < 45) for wave in waves], axis=2)
+        path = tmp_path / "photos" / f"{i}.jpg"
+        path.parent.mkdir(exist_ok=True)
+        Image.fromarray(pixels.astype(np.uint8)).save(path, quality=95)
+    return Files(index_folder(tmp_path / "photos", tmp_path / "cache"))
+
+
+def test_crops_of_coarsely_decoded_images_are_near_those_of_whole_ones(
+    photos: Files, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    coarse = run(photos, batch_size=8, total_steps=3)
+    monkeypatch.setattr("byol.data.decode._COARSER", ())
+    whole = run(photos, batch_size=8, total_steps=3)
+    for one, other in zip(coarse, whole, strict=True):
+        assert np.array_equal(one.index, other.index)
+        for a, b in zip(one.crops, other.crops, strict=True):
+            assert not torch.equal(a, b)
+            # Photographs: 42 dB in the mean, 32 at worst (log). A box one pixel of the crop off has 20 here.
+            assert 10 * torch.log10(1 / (a - b).square().mean()) > 32
+
+
+def test_crops_that_need_every_pixel_are_those_of_before(
+    photos: Files, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    options: dict[str, Any] = {"batch_size": 8, "total_steps": 1, "views": TwoViews(size=180)}
+    batch = run(photos, **options)
+    monkeypatch.setattr("byol.data.decode._COARSER", ())
+    assert_same(batch, run(photos, **options))
+
+
+def test_coarse_crops_do_not_depend_on_the_workers(photos: Files) -> None:
+    assert_same(run(photos, batch_size=4), run(photos, batch_size=4, workers=2))

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from byol.data import archive
-from byol.data.decode import UndecodableImage, decode
+from byol.data.decode import Decoded, Jpeg, UndecodableImage, opened
 from byol.data.folder import Index, index_list, index_splits, map_array, whole_file
 from byol.data.resample import crop_resize, crop_resize_one
 from byol.run.errors import UserError
@@ -85,13 +85,21 @@ class Files:
         """Return the path of image i relative to the set's folder."""
         return self.index.name(i)
 
+    def open(self, i: int) -> Decoded | Jpeg:
+        """Return image i with its size known, to be decoded as finely as it is needed.
+
+        Raises:
+            UndecodableImage: the file is missing or no image.
+        """
+        return _open(self.index, i)
+
     def read(self, i: int) -> NDArray[np.uint8]:
         """Return image i, (H, W, 3) uint8.
 
         Raises:
             UndecodableImage: the file is missing, damaged or no image.
         """
-        return _read(self.index, i)
+        return self.open(i).read()[0]
 
 
 def open_data(data: str, cache: Path | None = None) -> dict[str, Packed | Files]:
@@ -251,12 +259,11 @@ def central_box(height: int, width: int, share: float = 1.0) -> tuple[int, int, 
     return (height - side) // 2, (width - side) // 2, side, side
 
 
-def _read(index: Index, i: int) -> NDArray[np.uint8]:
+def _open(index: Index, i: int) -> Decoded | Jpeg:
     try:
-        data = Path(index.path(i)).read_bytes()
+        return opened(Path(index.path(i)).read_bytes())
     except OSError as error:
         raise UndecodableImage(f"the file cannot be read: {error}") from error
-    return decode(data)
 
 
 def _small_size(index: Index, side_limit: int) -> tuple[int, int] | None:
@@ -264,7 +271,7 @@ def _small_size(index: Index, side_limit: int) -> tuple[int, int] | None:
     size = None
     for i in np.linspace(0, len(index) - 1, min(_SAMPLE, len(index))).astype(np.int64):
         try:
-            height, width, _ = _read(index, int(i)).shape
+            height, width, _ = _open(index, int(i)).read()[0].shape
         except UndecodableImage:
             continue
         if max(height, width) > side_limit or size not in (None, (height, width)):
@@ -283,7 +290,7 @@ def _decode_all(index: Index, images: NDArray[np.uint8], is_good: NDArray[np.boo
     def decode_some(start: int) -> bool:
         for i in range(start, min(start + _CHUNK, len(index))):
             try:
-                pixels = _read(index, i).transpose(2, 0, 1)
+                pixels = _open(index, i).read()[0].transpose(2, 0, 1)
             except UndecodableImage:
                 continue
             if pixels.shape != images.shape[1:]:
