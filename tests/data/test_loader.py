@@ -164,7 +164,7 @@ def test_labels_of_files_leave_out_those_that_cannot_be_decoded(tmp_path: Path, 
         path.parent.mkdir(parents=True, exist_ok=True)
         Image.new("RGB", (12, 10), (i, i, i)).save(path)
     images = Files(index_folder(tmp_path / "root", tmp_path / "cache"))
-    Path(images.index.path(4)).write_bytes(b"no image")
+    Path(images.index.root, images.name(4)).write_bytes(b"no image")
     seen = run(images, workers=workers)
     for batch in seen:
         assert batch.labels is not None
@@ -259,7 +259,7 @@ def test_bad_file_is_named_and_skipped_and_the_rest_unchanged(
     files: Files, workers: int, views: TwoViews | MultiCrop
 ) -> None:
     whole = run(files, views=views)
-    Path(files.index.path(4)).write_bytes(b"no image")
+    Path(files.index.root, files.name(4)).write_bytes(b"no image")
     for batch, before in zip(run(files, views=views, workers=workers), whole, strict=True):
         good = before.index != 4
         assert batch.bad == (() if good.all() else ("04.png",))
@@ -269,7 +269,7 @@ def test_bad_file_is_named_and_skipped_and_the_rest_unchanged(
 
 
 def test_file_that_is_bad_in_every_epoch_counts_once(files: Files) -> None:
-    Path(files.index.path(4)).unlink()
+    Path(files.index.root, files.name(4)).unlink()
     bad = [name for batch in run(files, total_steps=40) for name in batch.bad]
     assert len(bad) > 5
     assert set(bad) == {"04.png"}
@@ -277,21 +277,21 @@ def test_file_that_is_bad_in_every_epoch_counts_once(files: Files) -> None:
 
 def test_second_bad_file_stops(files: Files) -> None:
     for i in (4, 9):
-        Path(files.index.path(i)).write_bytes(b"no image")
+        Path(files.index.root, files.name(i)).write_bytes(b"no image")
     with pytest.raises(UserError, match=r"2 of 23 images cannot be decoded, .* 04\.png, 09\.png"):
         run(files, total_steps=40)
 
 
 @pytest.mark.parametrize("batch_size", [1, 2])
 def test_batch_with_fewer_than_two_good_files_stops(files: Files, batch_size: int) -> None:
-    Path(files.index.path(4)).write_bytes(b"no image")
+    Path(files.index.root, files.name(4)).write_bytes(b"no image")
     expected = rf"only {batch_size - 1} of step \d+'s images can be decoded, .* needs 2: .* remove 04\.png"
     with pytest.raises(UserError, match=expected):
         run(files, batch_size=batch_size, total_steps=4 * N)
 
 
 def test_batch_with_two_good_files_goes_on(files: Files) -> None:
-    Path(files.index.path(4)).write_bytes(b"no image")
+    Path(files.index.root, files.name(4)).write_bytes(b"no image")
     assert {len(batch.index) for batch in run(files, batch_size=3, total_steps=4 * N)} == {2, 3}
 
 

@@ -79,6 +79,19 @@ def crop_resize_one(
     return np.ascontiguousarray(np.asarray(resized).transpose(2, 0, 1))
 
 
+def shrink(image: NDArray[np.uint8], short_side: int) -> NDArray[np.uint8]:
+    """Resize an image (H, W, 3) so that its shorter side has `short_side` pixels, bicubic and antialiased.
+
+    One whose shorter side has no more is returned as it is.
+    """
+    height, width, _ = image.shape
+    shorter = min(height, width)
+    if shorter <= short_side:
+        return image
+    size = round(width * short_side / shorter), round(height * short_side / shorter)
+    return np.array(Image.fromarray(image).resize(size, Image.Resampling.BICUBIC))
+
+
 def needed_share(boxes: Iterable[NDArray[np.int64]], sizes: Iterable[int]) -> float:
     """Return the share of an image's height and width at which no crop of it has to be enlarged.
 
