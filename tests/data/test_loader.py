@@ -356,7 +356,7 @@ def test_crops_of_coarsely_decoded_images_are_near_those_of_whole_ones(
         assert np.array_equal(one.index, other.index)
         for a, b in zip(one.crops, other.crops, strict=True):
             assert not torch.equal(a, b)
-            # Photographs: 42 dB in the mean, 32 at worst (log). A box one pixel of the crop off has 20 here.
+            # Photographs: 42 dB in the mean, 32 at worst (log). A box one pixel of the crop off has 14 here.
             assert 10 * torch.log10(1 / (a - b).square().mean()) > 32
 
 
