@@ -59,6 +59,10 @@ def refused(words: list[str], capsys: pytest.CaptureFixture[str]) -> str:
         (["ablate", "tau"], "--out DIR"),
         (["ablate", "tau", "--out", "x", "--recipe", "photos"], "--data PATH"),
         (["ablate", "tau", "--out", "x", "--seeds", "0"], "1 or more"),
+        (["pack"], "which images"),
+        (["pack", "x"], "--out FILE"),
+        (["pack", "x", "--out", "y", "--short-sid", "3"], "did you mean --short-side"),
+        (["pack", "/nowhere", "--out", "y"], "no images at /nowhere"),
         (["import"], "which checkpoint"),
         (["import", "x.pkl"], "--out RUN"),
         (["import", "/nowhere.pkl", "--out", "x"], "nowhere.pkl cannot be read"),
@@ -285,3 +289,17 @@ def test_every_protocol_explains_its_flags(protocol: str, capsys: pytest.Capture
         main(["eval", protocol, "--help"])
     assert not stopped.value.code
     assert "--data" in capsys.readouterr().out
+
+
+def test_a_pack_is_learnt_from_and_judged_on_like_a_folder(
+    photographs: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pack, run = str(tmp_path / "small.pack"), str(tmp_path / "run")
+    assert main(["pack", str(photographs), "--out", pack, "--short-side", "16", "--quality", "95"]) == 0
+    assert "26 images" in capsys.readouterr().err
+    assert main(["pack", str(photographs), "--out", pack]) == 2
+    assert main(["pack", str(photographs), "--out", pack, "--short-side", "16", "--overwrite"]) == 0
+    assert main(["pretrain", "builtin", "--data", pack, "--out", run, *QUICK]) == 0
+    assert main(["eval", "knn", run, "--data", pack, "--json"]) == 0
+    # A pack beside the folder it was made of: labels and classes are the same.
+    assert main(["eval", "knn", run, "--data", str(photographs), "--test", pack, "--json"]) == 0

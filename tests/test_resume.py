@@ -100,6 +100,22 @@ def test_a_run_stopped_in_mid_epoch_equals_one_that_was_not(
     assert_same_bits(whole, resumed)
 
 
+def test_a_run_on_a_raw_pack_is_resumed_and_equals_one_on_the_folder(
+    photographs: Path, tiny: MakeRecipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Crops of 24 px need every pixel of images below 48, so that the folder's are decoded whole, too.
+    recipe = replace(tiny(photographs), views=replace(tiny(photographs).views, size=24))
+    packed = replace(recipe, data=str(byol.pack(photographs, tmp_path / "photographs.pack", raw=True)))
+    pretrain(recipe, tmp_path / "folder", workers=0)
+    stop_after(monkeypatch, 4)
+    with pytest.raises(Interrupted):
+        pretrain(packed, tmp_path / "packed", workers=2)
+    pretrain(packed, tmp_path / "packed", resume=True, workers=1)
+    folder, packed_too = (load_file(RunFolder(tmp_path / name).encoder) for name in ("folder", "packed"))
+    assert_same_bits(folder, packed_too)
+    assert numbers(tmp_path / "folder") == numbers(tmp_path / "packed")
+
+
 RELATIVES: dict[str, Change] = {
     "simsiam": put(
         projector=SimSiamProjector(layers=2, out=4),

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from byol.algorithm import Branch, Online, bootstrap_step
+    from byol.data.pack import pack
     from byol.evaluate.judge import compare, judge, measure, transfer
     from byol.evaluate.protocol import FewLabels, FineTune, Knn, Linear, LinearSgd, Retrain
     from byol.evaluate.result import Comparison, Measured, Result, Transfer
@@ -36,6 +37,7 @@ _HOME = {
     "Measured": "evaluate.result",
     "Result": "evaluate.result",
     "Transfer": "evaluate.result",
+    "pack": "data.pack",
     "pretrain": "pretrain",
     "Pretrained": "pretrained",
     "load": "pretrained",
@@ -73,6 +75,7 @@ __all__ = [
     "load",
     "measure",
     "named",
+    "pack",
     "pretrain",
     "read_recipe",
     "transfer",

@@ -106,7 +106,9 @@ def pretrain(words: list[str]) -> None:
     if given.resume is not None and given.out not in (None, given.resume):
         raise UserError("--resume RUN continues in RUN itself; leave --out away.")
     if not recipe.data:
-        raise UserError("say where the images are: --data PATH (a folder, a list, an archive, or 'builtin').")
+        raise UserError(
+            "say where the images are: --data PATH (a folder, a list, an archive, a pack, or 'builtin')."
+        )
     recipe = replace(recipe, data=_absolute(recipe.data))
     pretrain(recipe, out, resume=given.resume is not None, overwrite=given.overwrite, workers=given.workers)
 
@@ -461,6 +463,40 @@ def bench(words: list[str]) -> None:
         print(speed.sentence())
 
 
+def pack(words: list[str]) -> None:
+    """PATH --out FILE: write a compact copy of a set, made smaller beforehand, as one file."""
+    from byol.data.pack import pack
+
+    @dataclass(frozen=True, kw_only=True)
+    class Pack:
+        """Write a compact copy of a set as one file, and give that as --data: byol pack PATH --out FILE
+
+        Splits, labels, names and order are kept. Ctrl-C leaves nothing behind.
+
+        Args:
+            out: the file to write.
+            short_side: most pixels of an image's shorter side; smaller images are not enlarged.
+            quality: of JPEG, 1 to 100.
+            raw: write pixels in place of JPEG: exact and faster to read, and some nine times as large.
+            overwrite: replace a file that is there.
+        """
+
+        out: Path | None = None
+        short_side: int = 256
+        quality: int = 90
+        raw: bool = False
+        overwrite: bool = False
+
+    data, words = _take_name(words)
+    given = _parse(Pack, words, None, "byol pack PATH")
+    if data is None:
+        raise UserError("say which images: byol pack PATH --out FILE.")
+    if given.out is None:
+        raise UserError("say where to write the pack: --out FILE.")
+    settings = {name: value for name, value in vars(given).items() if name != "out"}
+    pack(data, given.out, **settings)
+
+
 def import_(words: list[str]) -> None:
     """FILE.pkl --out RUN: turn an officially published checkpoint into an encoder."""
     from byol.official import import_official
@@ -495,6 +531,7 @@ VERBS: dict[str, Callable[[list[str]], int | None]] = {
     "recipes": recipes,
     "ablate": ablate,
     "bench": bench,
+    "pack": pack,
     "import": import_,
 }
 

@@ -134,7 +134,7 @@ def pretrain(
         )
         _name_bad(images.bad, learner.bad_files, progress)
         own_stream = batches(
-            images,
+            _near(images, device),
             recipe.views,
             batch_size=recipe.batch_size,
             seed=recipe.seed,
@@ -310,6 +310,14 @@ def _workers(images: Packed | Files, asked: int | None, sharing: int) -> int:
     if isinstance(images, Packed):
         return 0
     return max(1, usable_cores() // sharing) if asked is None else asked
+
+
+def _near(images: Packed | Files, device: Device) -> Packed | Files:
+    """Return images in memory on the GPU, if there is one and a quarter of what is free there holds them."""
+    if device.device.type != "cuda" or isinstance(images, Files):
+        return images
+    free, _ = torch.cuda.mem_get_info(device.device)
+    return images.to(device.device) if 4 * images.images.nbytes <= free else images
 
 
 def _place(device: Device) -> str:

@@ -3,10 +3,12 @@ from typing import Any
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from numpy.typing import NDArray
 from PIL import ExifTags, Image
 
-from byol.data.decode import UndecodableImage, decode
+from byol.data.decode import WHOLE, Decoded, Jpeg, UndecodableImage, decode, opened
 
 H, W = 24, 40
 
@@ -141,3 +143,53 @@ def test_flipped_bytes_raise_nothing_else(kind: str) -> None:
             continue
         assert pixels.dtype == np.uint8
         assert pixels.size > 0
+
+
+def test_opened_knows_the_size_and_reads_what_decode_does() -> None:
+    image = Image.fromarray(gradient())
+    turned = encoded(image, "jpeg", quality=95, exif=rotated_exif(6))
+    grey, plain = encoded(image.convert("L"), "jpeg"), encoded(image, "jpeg", quality=95)
+    kinds = {plain: Jpeg, grey: Jpeg, turned: Decoded, encoded(image.convert("CMYK"), "jpeg"): Decoded}
+    for data, kind in {**kinds, encoded(image, "png"): Decoded}.items():
+        picture = opened(data)
+        pixels, eighths = picture.read()
+        assert type(picture) is kind
+        assert (picture.height, picture.width) == pixels.shape[:2]
+        assert eighths == WHOLE
+        np.testing.assert_array_equal(pixels, decode(data))
+    for data in (turned, encoded(image, "png")):
+        assert opened(data).read(0.1)[1] == WHOLE  # nothing but a plain JPEG has coarser sizes
+
+
+@settings(max_examples=60, deadline=None)
+@given(height=st.integers(1, 70), width=st.integers(1, 70), share=st.floats(0.01, 2))
+def test_a_jpeg_is_read_as_coarsely_as_is_fine_enough(height: int, width: int, share: float) -> None:
+    data = encoded(Image.new("RGB", (width, height), "teal"), "jpeg")
+    pixels, eighths = opened(data).read(share)
+    assert pixels.shape == (-(-height * eighths // 8), -(-width * eighths // 8), 3)
+    assert eighths == WHOLE or eighths / 8 >= share
+    assert all(coarser / 8 < share for coarser in (1, 2, 3, 4) if coarser < eighths)
+
+
+def test_what_is_found_damaged_only_when_read_is_told_then() -> None:
+    data = encoded(Image.effect_noise((400, 300), 60).convert("RGB"), "jpeg", quality=95)
+    picture = opened(data[: len(data) // 2])
+    assert (picture.height, picture.width) == (300, 400)
+    for share in (1.0, 0.3):
+        with pytest.raises(UndecodableImage):
+            picture.read(share)
+    with pytest.raises(UndecodableImage):
+        opened(data[:40])
+
+
+def test_what_simplejpeg_refuses_is_read_whole_by_pillow(monkeypatch: pytest.MonkeyPatch) -> None:
+    data = encoded(Image.fromarray(gradient()), "jpeg", quality=95)
+    expected = decode(data)
+
+    def refuse(*data: object, **options: object) -> None:
+        raise ValueError("refused")
+
+    monkeypatch.setattr("byol.data.decode.simplejpeg.decode_jpeg", refuse)
+    pixels, eighths = opened(data).read(0.25)
+    assert eighths == WHOLE
+    assert np.abs(pixels.astype(int) - expected).max() <= 1  # two builds of the same library

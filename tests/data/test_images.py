@@ -9,9 +9,10 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image
 
-from byol.data.decode import UndecodableImage, decode
+from byol.data.decode import Decoded, Jpeg, UndecodableImage
+from byol.data.decode import opened as opened_image
 from byol.data.folder import index_folder
-from byol.data.images import Files, Packed, central, open_data, pack, refuse_many_bad
+from byol.data.images import Files, Packed, central, open_data, packed, refuse_many_bad
 from byol.run.errors import UserError
 
 
@@ -59,11 +60,11 @@ def test_second_opening_decodes_only_the_sample(
     first = opened(root, cache)
     calls: list[int] = []
 
-    def counted(data: bytes) -> NDArray[np.uint8]:
+    def counted(data: bytes) -> Decoded | Jpeg:
         calls.append(len(data))
-        return decode(data)
+        return opened_image(data)
 
-    monkeypatch.setattr("byol.data.images.decode", counted)
+    monkeypatch.setattr("byol.data.folder.opened", counted)
     again = opened(root, cache)
     assert isinstance(first, Packed)
     assert isinstance(again, Packed)
@@ -90,9 +91,9 @@ def test_images_of_two_sizes_stay_files(root: Path, cache: Path, odd: int) -> No
 def test_limits_keep_images_from_being_packed(root: Path, cache: Path) -> None:
     write_images(root, 6)
     index = index_folder(root, cache)
-    assert pack(index, cache, side_limit=12, bytes_limit=6 * 360) is not None
-    assert pack(index, cache, side_limit=11) is None
-    assert pack(index, cache, bytes_limit=6 * 360 - 1) is None
+    assert packed(index, cache, side_limit=12, bytes_limit=6 * 360) is not None
+    assert packed(index, cache, side_limit=11) is None
+    assert packed(index, cache, bytes_limit=6 * 360 - 1) is None
 
 
 def test_bad_files_are_left_out_and_named(root: Path, cache: Path) -> None:
@@ -196,7 +197,7 @@ def test_center_of_the_size_asked_for_is_left_as_it_is(
     top, left = (size[0] - 12) // 2, (size[1] - 12) // 2
     expected = pixels[[2, 0], top : top + 12, left : left + 12].transpose(0, 3, 1, 2) / np.float32(255)
     index = index_folder(root, cache)
-    for images in (Files(index), pack(index, cache)):
+    for images in (Files(index), packed(index, cache)):
         assert images is not None
         crops, kept = central(images, np.array([2, 0]), 12)
         assert crops.dtype == torch.float32
@@ -208,10 +209,10 @@ def test_center_of_the_size_asked_for_is_left_as_it_is(
 def test_packed_and_files_agree_on_resized_centers(root: Path, cache: Path) -> None:
     write_images(root, 3, (20, 31))
     index = index_folder(root, cache)
-    packed = pack(index, cache)
-    assert packed is not None
+    small = packed(index, cache)
+    assert small is not None
     indices = np.arange(3)
-    difference = central(packed, indices, 9)[0] - central(Files(index), indices, 9)[0]
+    difference = central(small, indices, 9)[0] - central(Files(index), indices, 9)[0]
     assert difference.abs().max() <= 1.5 / 255  # Pillow rounds to whole levels after each of two axes
 
 

@@ -7,7 +7,8 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
-from byol.data.resample import crop_resize, crop_resize_one
+from byol.data.decode import WHOLE
+from byol.data.resample import crop_resize, crop_resize_one, needed_share
 
 Box = tuple[int, int, int, int]
 
@@ -141,3 +142,40 @@ def test_both_ways_agree_on_smooth_images(size: int) -> None:
     many = crop_resize(torch.from_numpy(image).permute(2, 0, 1)[None], np.array([(7, 9, 40, 50)]), size)
     # Pillow rounds after each axis: half a level, through weights of total magnitude 1.3, and half again.
     assert np.abs(one - 255 * many[0].numpy()).max() < 1.2
+
+
+@settings(max_examples=60, deadline=None)
+@given(data=st.data(), height=st.integers(40, 130), width=st.integers(40, 130), size=st.integers(4, 16))
+def test_crops_of_a_coarser_image_show_the_same_part(
+    data: st.DataObject, height: int, width: int, size: int
+) -> None:
+    # A plane of one slope a side is itself at every size, so that what differs is where the box came to lie.
+    y, x = np.mgrid[:height, :width] / 1.0
+    plane = np.stack((40 + x, 30 + 1.5 * y, 200 - x / 2 - y / 2), axis=2)
+    box_height, box_width = data.draw(st.integers(size, height)), data.draw(st.integers(size, width))
+    top = data.draw(st.integers(0, height - box_height))
+    left = data.draw(st.integers(0, width - box_width))
+    box = np.array((top, left, box_height, box_width))
+    share = needed_share([box], [size])
+    eighths = next((eighths for eighths in (1, 2, 3, 4) if eighths >= WHOLE * share), WHOLE)
+    step = WHOLE / eighths
+    rows, columns = (step * (np.arange(-(-side * eighths // 8)) + 0.5) - 0.5 for side in (height, width))
+    grid = np.stack(np.broadcast_arrays(rows[:, None], columns), axis=2)
+    r, c = grid[..., 0], grid[..., 1]
+    coarse = np.rint(np.stack((40 + c, 30 + 1.5 * r, 200 - c / 2 - r / 2), axis=2)).astype(np.uint8)
+    whole = np.rint(plane).astype(np.uint8)
+    one = crop_resize_one(coarse, box.tolist(), size, eighths).astype(int)
+    other = crop_resize_one(whole, box.tolist(), size).astype(int)
+    inner = np.abs(one - other)[:, 2:-2, 2:-2]
+    assert min(box_height, box_width) * eighths / 8 >= size or eighths == WHOLE  # never enlarged
+    # Inside, where the filter is not cut off: both are rounded to levels before, between and after the axes.
+    assert inner.size == 0 or inner.max() <= 2
+
+
+def test_pixels_beyond_a_coarser_box_have_no_influence() -> None:
+    image = random_images(1, 40, 50)[0].permute(1, 2, 0).numpy()
+    box = (13, 21, 140, 130)  # of the whole image; here rows 3.25 to 38.25 and columns 5.25 to 37.75
+    crop = crop_resize_one(image, box, 20, 2)
+    outside = np.ones((40, 50), np.bool_)
+    outside[3:39, 5:38] = False
+    np.testing.assert_array_equal(crop_resize_one(np.where(outside[..., None], 0, image), box, 20, 2), crop)

@@ -1,4 +1,4 @@
-"""From the bytes of an image file to RGB pixels.
+"""From the bytes of an image file to RGB pixels, in full or, where a JPEG can give them so, coarser.
 
 H and W are an image's own height and width in pixels.
 """
@@ -6,6 +6,7 @@ H and W are an image's own height and width in pixels.
 import io
 import struct
 import zlib
+from dataclasses import dataclass
 
 import numpy as np
 import simplejpeg
@@ -16,6 +17,12 @@ _JPEG = b"\xff\xd8"
 _EXIF = b"Exif\0\0"
 _EXIF_REACH = 1 << 16  # the EXIF block is one of a JPEG's first segments, and a segment is under 64 KiB
 _UPRIGHT = 1
+
+WHOLE = 8  # sizes of a decoded image are counted in eighths, as libjpeg does
+# The inverse DCT of a block of 8 x 8 can give fewer pixels. libjpeg knows 5, 6 and 7 eighths too, but has no
+# fast code for them: they take longer than the whole image.
+_COARSER = (1, 2, 3, 4)
+_SCALABLE = ("YCbCr", "RGB", "Gray")
 
 # What Pillow's readers raise on broken files: the documented ones and those that flipped bytes brought up.
 _BROKEN = (
@@ -36,6 +43,86 @@ class UndecodableImage(ValueError):  # noqa: N818 - what it is, as in "bad" of a
     """An image file that cannot be used: unreadable, truncated, damaged or no image."""
 
 
+@dataclass(frozen=True, eq=False)
+class Decoded:
+    """An image whose pixels are there.
+
+    Args:
+        pixels: (H, W, 3) uint8.
+    """
+
+    pixels: NDArray[np.uint8]
+
+    @property
+    def height(self) -> int:
+        """H."""
+        return len(self.pixels)
+
+    @property
+    def width(self) -> int:
+        """W."""
+        return len(self.pixels[0])
+
+    def read(self, share: float = 1.0) -> tuple[NDArray[np.uint8], int]:
+        """Return the pixels and WHOLE, whatever share of their number would do."""
+        return self.pixels, WHOLE
+
+
+@dataclass(frozen=True, eq=False)
+class Jpeg:
+    """A JPEG of which the header alone has been read.
+
+    Args:
+        data: the whole file.
+        height: H, as the header says.
+        width: W.
+    """
+
+    data: bytes
+    height: int
+    width: int
+
+    def read(self, share: float = 1.0) -> tuple[NDArray[np.uint8], int]:
+        """Return the pixels at the coarsest size that is at least a share of the whole one.
+
+        Args:
+            share: of height and width, > 0; above 1 where more is wanted than the image has.
+
+        Returns:
+            (ceil(H e / 8), ceil(W e / 8), 3) uint8 and e, the eighths of the whole size, 8 at most. Pixel
+            (y, x) stands for the square of the whole image that begins at (8 y / e, 8 x / e) and is 8 / e
+            pixels wide.
+
+        Raises:
+            UndecodableImage: the bytes are truncated or damaged.
+        """
+        eighths = next((eighths for eighths in _COARSER if eighths >= WHOLE * share), WHOLE)
+        height, width = (-(-side * eighths // WHOLE) for side in (self.height, self.width))
+        try:
+            pixels: NDArray[np.uint8] = simplejpeg.decode_jpeg(self.data, min_height=height, min_width=width)
+        except ValueError:  # Pillow reads some files that simplejpeg refuses
+            pixels, eighths, height, width = _by_pillow(self.data), WHOLE, self.height, self.width
+        if pixels.shape != (height, width, 3):
+            raise UndecodableImage(f"it has {pixels.shape[:2]} pixels, by its header {height, width}")
+        return pixels, eighths
+
+
+def opened(data: bytes) -> Decoded | Jpeg:
+    """Return an image with its size known, and decoded only where that takes decoding.
+
+    Raises:
+        UndecodableImage: the bytes are no image. Of a JPEG, only reading it tells.
+    """
+    if _is_plain_jpeg(data):
+        try:
+            height, width, colours, _ = simplejpeg.decode_jpeg_header(data)
+        except ValueError:
+            return Decoded(_by_pillow(data))
+        if colours in _SCALABLE:
+            return Jpeg(data, height, width)
+    return Decoded(decode(data))
+
+
 def decode(data: bytes) -> NDArray[np.uint8]:
     """Decode an image file into RGB pixels, upright.
 
@@ -52,17 +139,26 @@ def decode(data: bytes) -> NDArray[np.uint8]:
     Raises:
         UndecodableImage: the bytes are truncated, damaged or no image.
     """
-    if data.startswith(_JPEG) and (_EXIF not in data[:_EXIF_REACH] or _is_upright(data)):
+    if _is_plain_jpeg(data):
         try:
             pixels: NDArray[np.uint8] = simplejpeg.decode_jpeg(data)
             return pixels
         except ValueError:
             pass  # Pillow reads some files that simplejpeg refuses
+    return _by_pillow(data)
+
+
+def _by_pillow(data: bytes) -> NDArray[np.uint8]:
     try:
         with Image.open(io.BytesIO(data)) as image:
             return _rgb(image if _orientation(image) == _UPRIGHT else ImageOps.exif_transpose(image))
     except _BROKEN as error:
         raise UndecodableImage(f"the image cannot be decoded: {error}") from error
+
+
+def _is_plain_jpeg(data: bytes) -> bool:
+    """Return whether simplejpeg gives what is wanted: it does not turn an image as its EXIF block says."""
+    return data.startswith(_JPEG) and (_EXIF not in data[:_EXIF_REACH] or _is_upright(data))
 
 
 def _is_upright(data: bytes) -> bool:

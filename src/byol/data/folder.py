@@ -11,7 +11,7 @@ import os
 import tempfile
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any, NamedTuple
@@ -19,6 +19,7 @@ from typing import IO, Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from byol.data.decode import Decoded, Jpeg, UndecodableImage, opened
 from byol.run.errors import UserError
 
 SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".ppm", ".pgm")
@@ -28,6 +29,34 @@ _ORDER = ("train", "val", "test")
 _FORMAT = 2  # raise it whenever the layout of the cache file changes
 _CLOCK_NS = 2_000_000_000  # tick of the coarsest file system clock (FAT)
 _UNKNOWN = -1  # a stamp that no file has
+
+
+@dataclass(frozen=True, eq=False)
+class Names:
+    """Many strings in two arrays, which can be mapped from a file.
+
+    Args:
+        offsets: (N + 1,): string i is letters[offsets[i] : offsets[i + 1]].
+        letters: the strings as bytes, one behind the other.
+    """
+
+    offsets: NDArray[np.int64]
+    letters: NDArray[np.uint8]
+
+    @classmethod
+    def of(cls, names: Sequence[str]) -> "Names":
+        """Return some strings in this form."""
+        encoded = [os.fsencode(name) for name in names]
+        offsets = np.zeros(len(names) + 1, np.int64)
+        np.cumsum([len(name) for name in encoded], out=offsets[1:])
+        return cls(offsets, np.frombuffer(b"".join(encoded), np.uint8))
+
+    def __len__(self) -> int:
+        return len(self.offsets) - 1
+
+    def __getitem__(self, i: int) -> str:
+        assert 0 <= i < len(self), (i, len(self))
+        return os.fsdecode(self.letters[self.offsets[i] : self.offsets[i + 1]].tobytes())
 
 
 @dataclass(frozen=True, eq=False)
@@ -50,20 +79,43 @@ class Index:
     fingerprint: str
     _file: Path
     _split: str
-    _offsets: NDArray[np.int64]  # (N + 1,): name i is _names[_offsets[i] : _offsets[i + 1]]
-    _names: NDArray[np.uint8]
+    _names: Names
 
     def __len__(self) -> int:
-        return len(self._offsets) - 1
+        return len(self._names)
 
     def name(self, i: int) -> str:
         """Return the path of image i relative to the root."""
-        assert 0 <= i < len(self), (i, len(self))
-        return os.fsdecode(self._names[self._offsets[i] : self._offsets[i + 1]].tobytes())
+        return self._names[i]
 
     def path(self, i: int) -> str:
         """Return the absolute path of image i."""
         return os.path.join(self.root, self.name(i))  # noqa: PTH118 - a Path takes three times as long
+
+    def bytes(self, i: int) -> bytes:
+        """Return what the file of image i holds."""
+        return Path(self.path(i)).read_bytes()
+
+    def open(self, i: int) -> Decoded | Jpeg:
+        """Return image i with its size known.
+
+        Raises:
+            UndecodableImage: the file is missing or no image.
+        """
+        try:
+            data = self.bytes(i)
+        except OSError as error:
+            raise UndecodableImage(f"the file cannot be read: {error}") from error
+        return opened(data)
+
+    def stamps(self) -> NDArray[np.int64]:
+        """Return size and time stamp of each file (N, 2), which change when it does; -1 if there is none."""
+        stamps = np.full((len(self), 2), -1, np.int64)
+        for i in range(len(self)):
+            with suppress(OSError):
+                status = os.stat(self.path(i))  # noqa: PTH116 - a Path takes twice as long
+                stamps[i] = status.st_size, status.st_mtime_ns
+        return stamps
 
     def __reduce__(self) -> tuple[Any, ...]:
         return _reopen, (self._file, self._split, self.fingerprint)
@@ -317,10 +369,8 @@ def _write(file: Path, root: Path, stamps: dict[str, int], found: dict[str, _Fou
     header: dict[str, Any] = {"root": str(root), "stamps": stamps, "classes": classes, "splits": {}}
     arrays: list[NDArray[Any]] = []
     for split, (names, labels, has_several) in found.items():
-        encoded = [os.fsencode(name) for name in names]
-        offsets = np.zeros(len(names) + 1, np.int64)
-        np.cumsum([len(name) for name in encoded], out=offsets[1:])
-        parts: list[NDArray[Any]] = [offsets, np.frombuffer(b"".join(encoded), np.uint8)]
+        mapped = Names.of(names)
+        parts: list[NDArray[Any]] = [mapped.offsets, mapped.letters]
         if labels is not None and has_several:
             among = np.zeros((len(labels), len(classes)), np.int64)
             for row, label in zip(among, labels, strict=True):
@@ -346,9 +396,9 @@ def _read(file: Path) -> tuple[dict[str, int], dict[str, Index]]:
         header = json.loads(map_array(stream).tobytes())
         splits = {}
         for split, (fingerprint, labelled) in header["splits"].items():
-            offsets, names = map_array(stream), map_array(stream)
+            names = Names(map_array(stream), map_array(stream))
             labels, classes = (map_array(stream), tuple(header["classes"])) if labelled else (None, ())
-            splits[split] = Index(header["root"], labels, classes, fingerprint, file, split, offsets, names)
+            splits[split] = Index(header["root"], labels, classes, fingerprint, file, split, names)
     return header["stamps"], splits
 
 

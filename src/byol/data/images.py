@@ -7,9 +7,8 @@ know their labels, classes and names. A set has N images, a batch B; images are 
 import hashlib
 import json
 import os
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import ClassVar
@@ -20,8 +19,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from byol.data import archive
-from byol.data.decode import UndecodableImage, decode
+from byol.data.decode import Decoded, Jpeg, UndecodableImage
 from byol.data.folder import Index, index_list, index_splits, map_array, whole_file
+from byol.data.packfile import PackIndex, is_pack, open_pack
 from byol.data.resample import crop_resize, crop_resize_one
 from byol.run.errors import UserError
 
@@ -62,9 +62,9 @@ class Packed:
 
 @dataclass(frozen=True, eq=False)
 class Files:
-    """Images of any size, decoded whenever they are read."""
+    """Images of any size, decoded whenever they are read, from files of their own or from a pack."""
 
-    index: Index
+    index: Index | PackIndex
 
     bad: ClassVar[tuple[str, ...]] = ()  # not known before they are read
 
@@ -85,20 +85,29 @@ class Files:
         """Return the path of image i relative to the set's folder."""
         return self.index.name(i)
 
+    def open(self, i: int) -> Decoded | Jpeg:
+        """Return image i with its size known, to be decoded as finely as it is needed.
+
+        Raises:
+            UndecodableImage: the file is missing or no image.
+        """
+        return self.index.open(i)
+
     def read(self, i: int) -> NDArray[np.uint8]:
         """Return image i, (H, W, 3) uint8.
 
         Raises:
             UndecodableImage: the file is missing, damaged or no image.
         """
-        return _read(self.index, i)
+        return self.open(i).read()[0]
 
 
 def open_data(data: str, cache: Path | None = None) -> dict[str, Packed | Files]:
-    """Open images by what a person names: a folder, an archive, a list or the built-in set.
+    """Open images by what a person names: a folder, an archive, a list, a pack or the built-in set.
 
     Args:
-        data: path of a folder (see `index_splits`), an archive of one, a list (`index_list`), or "builtin".
+        data: path of a folder (see `index_splits`), an archive of one, a list (`index_list`), a file that
+            `byol pack` wrote, or "builtin".
         cache: folder for what is computed once; by default $BYOL_CACHE, or else ~/.cache/byol.
 
     Returns:
@@ -113,23 +122,36 @@ def open_data(data: str, cache: Path | None = None) -> dict[str, Packed | Files]
         return {**open_builtin()}
     if cache is None:
         cache = cache_folder()
+    images: dict[str, Packed | Files] = {}
+    for split, index in indices(data, cache).items():
+        small = packed(index, cache / "packed")
+        images[split] = Files(index) if small is None else small
+    return images
+
+
+def indices(data: str, cache: Path) -> Mapping[str, Index | PackIndex]:
+    """Find the images of a folder, an archive, a list or a pack: split -> index.
+
+    Args:
+        data: as of `open_data`, but for the built-in set.
+        cache: folder for what is computed once.
+
+    Raises:
+        UserError: there is nothing to open at `data`.
+    """
     path = Path(data).expanduser()
     if path.is_file() and archive.is_archive(path):
         path = archive.unpack(path, cache / "archives")
     if path.is_dir():
-        splits = index_splits(path, cache / "indices")
-    elif path.is_file() and path.suffix.lower() in LISTS:
-        splits = index_list(path, cache / "indices")
-    else:
-        raise UserError(
-            f"There are no images at {data}: give a folder, an archive ({', '.join(archive.SUFFIXES)})"
-            f" or a list of paths ({', '.join(LISTS)})."
-        )
-    images: dict[str, Packed | Files] = {}
-    for split, index in splits.items():
-        packed = pack(index, cache / "packed")
-        images[split] = Files(index) if packed is None else packed
-    return images
+        return index_splits(path, cache / "indices")
+    if path.is_file() and path.suffix.lower() in LISTS:
+        return index_list(path, cache / "indices")
+    if path.is_file() and is_pack(path):
+        return open_pack(path.resolve())
+    raise UserError(
+        f"There are no images at {data}: give a folder, an archive ({', '.join(archive.SUFFIXES)}),"
+        f" a list of paths ({', '.join(LISTS)}) or a file written by byol pack."
+    )
 
 
 def cache_folder() -> Path:
@@ -140,20 +162,22 @@ def cache_folder() -> Path:
 def fingerprint(images: Packed | Files) -> str:
     """Return a digest of a set's images and labels, the same wherever the set lies.
 
-    Of a packed set it reads the pixels; of files the names, sizes and time stamps.
+    Of a packed set it reads the pixels; of files the names, sizes and time stamps; of a pack what is in it.
     """
     if isinstance(images, Packed):
         digest = hashlib.sha256(np.ascontiguousarray(images.images.cpu().numpy()).data)
     else:
         digest = hashlib.sha256("\0".join(images.name(i) for i in range(len(images))).encode())
-        digest.update(_stamps(images.index).data)
+        digest.update(images.index.stamps().data)
     digest.update(json.dumps(images.classes).encode())
     if images.labels is not None:
         digest.update(np.ascontiguousarray(images.labels).data)
     return digest.hexdigest()[:32]
 
 
-def pack(index: Index, cache: Path, side_limit: int = 128, bytes_limit: int = 2 << 30) -> Packed | None:
+def packed(
+    index: Index | PackIndex, cache: Path, side_limit: int = 128, bytes_limit: int = 2 << 30
+) -> Packed | None:
     """Decode all images once and keep them, if they are small and of one size.
 
     Args:
@@ -171,6 +195,9 @@ def pack(index: Index, cache: Path, side_limit: int = 128, bytes_limit: int = 2 
     size = _small_size(index, side_limit)
     if size is None or 3 * size[0] * size[1] * len(index) > bytes_limit:
         return None
+    if isinstance(index, PackIndex) and (pixels := index.pixels()) is not None:
+        mapped = torch.from_numpy(pixels).permute(0, 3, 1, 2)
+        return Packed(mapped, index.labels, index.classes, name=index.name)
     file = cache / f"{_fingerprint(index)}.images"
     if not file.exists():
         images, is_good = np.empty((len(index), 3, *size), np.uint8), np.zeros(len(index), np.bool_)
@@ -251,20 +278,12 @@ def central_box(height: int, width: int, share: float = 1.0) -> tuple[int, int, 
     return (height - side) // 2, (width - side) // 2, side, side
 
 
-def _read(index: Index, i: int) -> NDArray[np.uint8]:
-    try:
-        data = Path(index.path(i)).read_bytes()
-    except OSError as error:
-        raise UndecodableImage(f"the file cannot be read: {error}") from error
-    return decode(data)
-
-
-def _small_size(index: Index, side_limit: int) -> tuple[int, int] | None:
+def _small_size(index: Index | PackIndex, side_limit: int) -> tuple[int, int] | None:
     """Return (H, W) if some images spread over the set are small and agree on it; None if they do not."""
     size = None
     for i in np.linspace(0, len(index) - 1, min(_SAMPLE, len(index))).astype(np.int64):
         try:
-            height, width, _ = _read(index, int(i)).shape
+            height, width, _ = index.open(int(i)).read()[0].shape
         except UndecodableImage:
             continue
         if max(height, width) > side_limit or size not in (None, (height, width)):
@@ -277,13 +296,13 @@ def _small_size(index: Index, side_limit: int) -> tuple[int, int] | None:
     return size
 
 
-def _decode_all(index: Index, images: NDArray[np.uint8], is_good: NDArray[np.bool_]) -> bool:
+def _decode_all(index: Index | PackIndex, images: NDArray[np.uint8], is_good: NDArray[np.bool_]) -> bool:
     """Fill images (N, 3, H, W) and is_good (N,); return False as soon as one has another size."""
 
     def decode_some(start: int) -> bool:
         for i in range(start, min(start + _CHUNK, len(index))):
             try:
-                pixels = _read(index, i).transpose(2, 0, 1)
+                pixels = index.open(i).read()[0].transpose(2, 0, 1)
             except UndecodableImage:
                 continue
             if pixels.shape != images.shape[1:]:
@@ -299,18 +318,8 @@ def _decode_all(index: Index, images: NDArray[np.uint8], is_good: NDArray[np.boo
             pool.shutdown(cancel_futures=True)  # at another size, or at Ctrl-C, the rest is not wanted
 
 
-def _fingerprint(index: Index) -> str:
+def _fingerprint(index: Index | PackIndex) -> str:
     """Return a digest of the names, sizes and time stamps of all files."""
     digest = hashlib.sha256(f"{_FORMAT} {index.fingerprint}".encode())
-    digest.update(_stamps(index).data)
+    digest.update(index.stamps().data)
     return digest.hexdigest()[:32]
-
-
-def _stamps(index: Index) -> NDArray[np.int64]:
-    """Return size and time stamp of each file (N, 2); -1 where it cannot be had."""
-    stamps = np.full((len(index), 2), -1, np.int64)
-    for i in range(len(index)):
-        with suppress(OSError):
-            status = os.stat(index.path(i))  # noqa: PTH116 - a Path takes twice as long
-            stamps[i] = status.st_size, status.st_mtime_ns
-    return stamps

@@ -16,15 +16,15 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from byol.data.decode import UndecodableImage
+from byol.data.decode import Decoded, Jpeg, UndecodableImage
 from byol.data.images import Files, Packed, refuse_many_bad
-from byol.data.resample import crop_resize, crop_resize_one
+from byol.data.resample import crop_resize, crop_resize_one, needed_share
 from byol.data.views import MultiCrop, OneView, TwoViews
 from byol.run.errors import UserError
 from byol.run.processes import Processes
 
-# Images decoded before their boxes are drawn. Drawing for one at a time takes a third as long as decoding,
-# and a whole batch of photographs may not fit into memory.
+# Images opened before their boxes are drawn. Drawing for one at a time takes a third as long as decoding, and
+# a PNG is decoded as soon as it is opened: a whole batch of photographs may not fit into memory.
 _GROUP = 8
 
 # A step and its images; what a worker makes of them: step, images kept, crops of each view (B, 3, S, S)
@@ -216,7 +216,7 @@ def _labels(images: Packed | Files, index: NDArray[np.int64]) -> NDArray[np.int6
 
 
 class _CropReader(Dataset[_Cut]):
-    """Decode each image of a step once and cut out its crops, in a worker."""
+    """Decode each image of a step once, as finely as its crops need, and cut them out, in a worker."""
 
     def __init__(self, images: Files, views: TwoViews | MultiCrop | OneView, seed: int) -> None:
         self.images, self.views, self.seed = images, views, seed
@@ -228,19 +228,24 @@ class _CropReader(Dataset[_Cut]):
         kept: list[int] = []
         bad: list[str] = []
         for start in range(0, len(index), _GROUP):
-            pixels: dict[int, NDArray[np.uint8]] = {}
+            group: dict[int, Decoded | Jpeg] = {}
             for i in index[start : start + _GROUP].tolist():
                 try:
-                    pixels[i] = self.images.read(i)
+                    group[i] = self.images.open(i)
                 except UndecodableImage:
                     bad.append(self.images.name(i))
             heights, widths = (
-                np.array([image.shape[:2] for image in pixels.values()], np.int64).reshape(-1, 2).T
+                np.array([(image.height, image.width) for image in group.values()], np.int64).reshape(-1, 2).T
             )
-            boxes = self.views.boxes(self.seed, step, np.array(list(pixels), np.int64), heights, widths)
-            for i, image, *each in zip(pixels, pixels.values(), *boxes, strict=True):
+            boxes = self.views.boxes(self.seed, step, np.array(list(group), np.int64), heights, widths)
+            for i, image, *each in zip(group, group.values(), *boxes, strict=True):
+                try:
+                    pixels, eighths = image.read(needed_share(each, sizes))
+                except UndecodableImage:
+                    bad.append(self.images.name(i))
+                    continue
                 for crop, box, size in zip(crops, each, sizes, strict=True):
-                    crop[len(kept)] = crop_resize_one(image, box.tolist(), size)
+                    crop[len(kept)] = crop_resize_one(pixels, box.tolist(), size, eighths)
                 kept.append(i)
         cut = [torch.from_numpy(crop[: len(kept)]) for crop in crops]
         return step, np.array(kept, np.int64), cut, tuple(bad)

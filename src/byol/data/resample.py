@@ -1,17 +1,23 @@
 """Crop and bicubic resize: a batch of equal-sized images at once, or one image of any size through Pillow.
 
 Both cut the box out first and resize what is left, as the official code does, so no pixel outside the box has
-any influence. (Pillow's `resize(box=...)` reads across the box's edges.) Both widen the filter when they
-shrink (antialiasing), as Pillow does; TensorFlow's bicubic, which the official code uses, does not.
+any influence. (Pillow's `resize(box=...)` of a whole image reads across the box's edges.) Both widen the
+filter when they shrink (antialiasing), as Pillow does; TensorFlow's bicubic, which the official code uses,
+does not.
 
 B images, C channels, H x W pixels in, S x S pixels out. A box is (top, left, height, width) in pixels.
 """
+
+import math
+from collections.abc import Iterable
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
+
+from byol.data.decode import WHOLE
 
 _SUPPORT = 2  # the Keys cubic is zero from two (output) pixels on
 
@@ -46,22 +52,57 @@ def crop_resize(images: Tensor, boxes: NDArray[np.int64], size: int) -> Tensor:
     return crops.div_(255).clamp_(0, 1)
 
 
-def crop_resize_one(image: NDArray[np.uint8], box: tuple[int, int, int, int], size: int) -> NDArray[np.uint8]:
+def crop_resize_one(
+    image: NDArray[np.uint8], box: tuple[int, int, int, int], size: int, eighths: int = WHOLE
+) -> NDArray[np.uint8]:
     """Cut a box out of one image and resize it to `size` x `size`, bicubic and antialiased, without torch.
 
     Args:
         image: (H, W, 3) uint8.
-        box: (top, left, height, width), in pixels, inside the image.
+        box: (top, left, height, width), in pixels of the whole image, inside it.
         size: S, side of the result in pixels.
+        eighths: of the whole size, in which the image was decoded. What is cut out of a coarser one is the
+            same part of it, to a fraction of a pixel; only pixels that lie in the box or across its edges
+            have influence.
 
     Returns:
         (3, S, S) uint8. Differs from `crop_resize` in that Pillow rounds and clips to whole levels after each
         axis: half a level where the image is smooth, up to some ten levels where bicubic overshoots.
     """
-    top, left, height, width = box
-    crop = Image.fromarray(image[top : top + height, left : left + width])
-    resized = crop.resize((size, size), Image.Resampling.BICUBIC)
+    top, left, bottom, right = (
+        edge * eighths / WHOLE for edge in (box[0], box[1], box[0] + box[2], box[1] + box[3])
+    )  # exact: eighths in binary
+    first_row, first_column = int(top), int(left)
+    crop = Image.fromarray(image[first_row : math.ceil(bottom), first_column : math.ceil(right)])
+    inside = left - first_column, top - first_row, right - first_column, bottom - first_row
+    resized = crop.resize((size, size), Image.Resampling.BICUBIC, inside)
     return np.ascontiguousarray(np.asarray(resized).transpose(2, 0, 1))
+
+
+def shrink(image: NDArray[np.uint8], short_side: int) -> NDArray[np.uint8]:
+    """Resize an image (H, W, 3) so that its shorter side has `short_side` pixels, bicubic and antialiased.
+
+    One whose shorter side has no more is returned as it is.
+    """
+    height, width, _ = image.shape
+    shorter = min(height, width)
+    if shorter <= short_side:
+        return image
+    size = round(width * short_side / shorter), round(height * short_side / shorter)
+    return np.array(Image.fromarray(image).resize(size, Image.Resampling.BICUBIC))
+
+
+def needed_share(boxes: Iterable[NDArray[np.int64]], sizes: Iterable[int]) -> float:
+    """Return the share of an image's height and width at which no crop of it has to be enlarged.
+
+    Args:
+        boxes: of each crop, (top, left, height, width) in pixels.
+        sizes: of each crop, its side in pixels.
+
+    Returns:
+        The share, > 0; above 1 where a box has fewer pixels than its crop already.
+    """
+    return max(size / min(int(box[2]), int(box[3])) for box, size in zip(boxes, sizes, strict=True))
 
 
 def _resize_weights(start: Tensor, length: Tensor, full: int, size: int) -> Tensor:

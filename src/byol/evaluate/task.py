@@ -294,18 +294,13 @@ def _shared(train: Packed | Files, judged: Packed | Files) -> int:
         known = {_digest(row.tobytes()) for row in train.images.cpu().numpy()}
         return sum(_digest(row.tobytes()) in known for row in judged.images.cpu().numpy())
     if isinstance(train, Files) and isinstance(judged, Files):
-        ours, theirs = _sizes(train), _sizes(judged)
-        suspects = set(ours.values()) & set(theirs.values())  # files of other sizes need not be read
-        known = {_digest(Path(path).read_bytes()) for path, size in ours.items() if size in suspects}
+        ours, theirs = train.index.stamps()[:, 0], judged.index.stamps()[:, 0]
+        suspects = np.intersect1d(ours[ours >= 0], theirs)  # files of other sizes need not be read
+        known = {_digest(train.index.bytes(int(i))) for i in np.flatnonzero(np.isin(ours, suspects))}
         return sum(
-            _digest(Path(path).read_bytes()) in known for path, size in theirs.items() if size in suspects
+            _digest(judged.index.bytes(int(i))) in known for i in np.flatnonzero(np.isin(theirs, suspects))
         )
     return 0
-
-
-def _sizes(images: Files) -> dict[str, int]:
-    paths = (Path(images.index.path(i)) for i in range(len(images)))
-    return {str(path): path.stat().st_size for path in paths if path.is_file()}
 
 
 def _digest(data: bytes) -> bytes:
