@@ -33,7 +33,7 @@ from torch import Tensor
 from torchvision.transforms import InterpolationMode, v2
 
 from byol.bench import machine
-from byol.data.resample import crop_resize, crop_resize_one
+from byol.data.resample import crop_resize, crop_resize_view
 from byol.data.views import TwoViews, View
 from byol.run.device import keep_freed_memory
 
@@ -71,7 +71,7 @@ def of_224(pixels: Pixels) -> dict[str, Run]:
         crops = []
         for boxes in views.boxes(0, 0, index, heights, widths):
             cut = [
-                crop_resize_one(image, box, 224) for image, box in zip(pixels, boxes.tolist(), strict=True)
+                crop_resize_view(image, box, 224) for image, box in zip(pixels, boxes.tolist(), strict=True)
             ]
             crops.append(torch.from_numpy(np.stack(cut)).float().div_(255))
         return views.distort(crops, 0, 0, index)

@@ -106,3 +106,8 @@ def test_every_public_name_is_there_and_documented() -> None:
     for name in byol.__all__:
         assert getattr(byol, name).__doc__, name
     assert set(byol.__all__) == set(byol._HOME)
+
+
+def test_a_public_name_stays_what_it_is_when_used_again() -> None:
+    code = "import byol; assert all(callable(byol.pretrain) for _ in range(2))"
+    subprocess.run([sys.executable, "-c", code], check=True)

@@ -85,7 +85,9 @@ __all__ = [
 def __getattr__(name: str) -> Any:
     if name not in _HOME:
         raise AttributeError(f"module 'byol' has no attribute '{name}'")
-    return getattr(import_module(f"byol.{_HOME[name]}"), name)
+    value = getattr(import_module(f"byol.{_HOME[name]}"), name)
+    globals()[name] = value  # to import byol/pretrain.py has put the module in the function's place
+    return value
 
 
 def __dir__() -> list[str]:

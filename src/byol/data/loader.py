@@ -18,7 +18,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from byol.data.decode import Decoded, Jpeg, UndecodableImage
 from byol.data.images import Files, Packed, refuse_many_bad
-from byol.data.resample import crop_resize, crop_resize_one, needed_share
+from byol.data.resample import crop_resize, crop_resize_view, needed_share
 from byol.data.views import MultiCrop, OneView, TwoViews
 from byol.run.errors import UserError
 from byol.run.processes import Processes
@@ -245,7 +245,7 @@ class _CropReader(Dataset[_Cut]):
                     bad.append(self.images.name(i))
                     continue
                 for crop, box, size in zip(crops, each, sizes, strict=True):
-                    crop[len(kept)] = crop_resize_one(pixels, box.tolist(), size, eighths)
+                    crop[len(kept)] = crop_resize_view(pixels, box.tolist(), size, eighths)
                 kept.append(i)
         cut = [torch.from_numpy(crop[: len(kept)]) for crop in crops]
         return step, np.array(kept, np.int64), cut, tuple(bad)

@@ -1,7 +1,7 @@
-"""Crop and bicubic resize: a batch of equal-sized images at once, or one image of any size through Pillow.
+"""Crop and bicubic resize: a batch of equal-sized images at once, or one image of any size.
 
-Both cut the box out first and resize what is left, as the official code does, so no pixel outside the box has
-any influence. (Pillow's `resize(box=...)` of a whole image reads across the box's edges.) Both widen the
+All cut the box out first and resize what is left, as the official code does, so no pixel outside the box has
+any influence. (Pillow's `resize(box=...)` of a whole image reads across the box's edges.) All widen the
 filter when they shrink (antialiasing), as Pillow does; TensorFlow's bicubic, which the official code uses,
 does not.
 
@@ -16,6 +16,7 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
+from torch.nn import functional as F
 
 from byol.data.decode import WHOLE
 
@@ -77,6 +78,33 @@ def crop_resize_one(
     inside = left - first_column, top - first_row, right - first_column, bottom - first_row
     resized = crop.resize((size, size), Image.Resampling.BICUBIC, inside)
     return np.ascontiguousarray(np.asarray(resized).transpose(2, 0, 1))
+
+
+def crop_resize_view(
+    image: NDArray[np.uint8], box: tuple[int, int, int, int], size: int, eighths: int = WHOLE
+) -> NDArray[np.uint8]:
+    """Cut a view out of one image as `crop_resize_one` does, three times as fast at whole pixels.
+
+    Then torch resizes, with vector instructions where the processor has them. Its levels are as near to the
+    exact ones as Pillow's, and differ from those by a level or two in a hundredth of them (docs/log.md).
+    Edges between pixels, which an image has that was decoded coarsely, are left to Pillow.
+
+    Args:
+        image: (H, W, 3) uint8.
+        box: (top, left, height, width), in pixels of the whole image, inside it.
+        size: S, side of the result in pixels.
+        eighths: of the whole size, in which the image was decoded.
+
+    Returns:
+        (3, S, S) uint8.
+    """
+    if any(edge * eighths % WHOLE for edge in box):
+        return crop_resize_one(image, box, size, eighths)
+    top, left, height, width = (edge * eighths // WHOLE for edge in box)
+    crop = torch.from_numpy(np.array(image[top : top + height, left : left + width]))
+    pixels = crop.permute(2, 0, 1)[None]  # channels last: only these are resized fast
+    view: NDArray[np.uint8] = F.interpolate(pixels, (size, size), mode="bicubic", antialias=True)[0].numpy()
+    return view
 
 
 def shrink(image: NDArray[np.uint8], short_side: int) -> NDArray[np.uint8]:
