@@ -131,7 +131,7 @@ def bench(recipe: Recipe, *, rounds: int = 5) -> Speed:
         def step() -> None:
             _step(recipe, learner, views, device)
 
-        peak = peak_bytes(step, device.device, also=gradient_bytes(learner))
+        peak = peak_bytes(step, device.device)
         products = Products(learner, views, device)
         parts: dict[str, Callable[[], object]] = {
             "step": step,
@@ -274,34 +274,24 @@ def _random_images(recipe: Recipe) -> Packed:
     return Packed(torch.from_numpy(random.integers(0, 256, shape, np.uint8)))
 
 
-def gradient_bytes(learner: Learner) -> int:
-    """Return what the gradients take that are there before the first step."""
-    return sum(p.grad.nbytes for p in learner.online.parameters() if p.grad is not None)
-
-
-def peak_bytes(run: Callable[[], object], device: torch.device, also: int = 0) -> int | None:
+def peak_bytes(run: Callable[[], object], device: torch.device) -> int | None:
     """Return the most memory that a call takes beyond what is taken before it.
 
     On CUDA it is what tensors take. On Linux it is the growth of the process, so this has to come before
     other calls have left memory behind that could be taken again.
-
-    Args:
-        run: the call.
-        device: where it computes.
-        also: bytes taken before it that count all the same.
     """
     if device.type == "cuda":
         before = torch.cuda.memory_allocated()
         torch.cuda.reset_peak_memory_stats()
         run()
         torch.cuda.synchronize()
-        return torch.cuda.max_memory_allocated() - before + also
+        return torch.cuda.max_memory_allocated() - before
     gc.collect()
     try:
         Path("/proc/self/clear_refs").write_text("5")  # forgets the peak so far
         before = _status("VmRSS")
         run()
-        return _status("VmHWM") - before + also
+        return _status("VmHWM") - before
     except OSError:
         return None
 
