@@ -54,7 +54,7 @@ def test_small_views_go_through_the_online_network_alone(tiny: MakeRecipe) -> No
 def test_figures_are_consistent(tiny: MakeRecipe, photographs: Path) -> None:
     for data in ("", str(photographs)):
         speed = bench(tiny(data), rounds=2)
-        assert list(speed.parts) == ["step", "distort", "load", "whole", "limit"]
+        assert list(speed.parts) == ["step", "distort", "views", "whole", "limit"]
         for timing in speed.parts.values():
             assert 0 < timing.low <= timing.median <= timing.high
         assert speed.rate("step") == pytest.approx(8 / speed.parts["step"].median)

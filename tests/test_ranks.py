@@ -204,7 +204,7 @@ def _diverging(recipe: Recipe, out: Path) -> str:
     def stream(*args: Any, **kwargs: Any) -> Any:
         for batch in batches(*args, **kwargs):
             if batch.step == 3 and kwargs["rank"] == 1:
-                batch.crops[0].fill_(float("nan"))
+                batch.views[0].fill_(float("nan"))
             yield batch
 
     with mock.patch.object(byol.pretrain, "batches", stream), pytest.raises(UserError) as error:

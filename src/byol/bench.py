@@ -56,9 +56,9 @@ class Speed:
         recipe: its name.
         batch_size: images of a batch.
         precision: "bf16" or "float32".
-        parts: "step" on ready views; "distort", from crops to views; "load", from images in memory or in
-            files to crops, by processes of their own where they are files; "whole", all three one after the
-            other as the loop has them; "limit", the step's products alone.
+        parts: "step" on ready views; "views", from images in memory or in files to views, as fast as they
+            come while nothing else is done; "distort", the part of it from crops to views, in this process;
+            "whole", views and step as the loop has them; "limit", the step's products alone.
         peak_bytes: most memory that the first step takes beyond weights and views: activations, gradients and
             what the optimiser keeps; None where the system does not tell.
         machine: processor, cores, threads, GPU, versions.
@@ -123,10 +123,11 @@ def bench(recipe: Recipe, *, rounds: int = 5) -> Speed:
     learner = build(recipe, device)
     with closing(_stream(recipe, images, device)) as stream, Progress() as progress:
         batch = next(stream)
-        views = _views(recipe, batch, device)
+        views = _views(batch, device)
+        crops = [torch.rand_like(view) for view in views]
 
         def whole() -> None:
-            _step(recipe, learner, _views(recipe, next(stream), device), device)
+            _step(recipe, learner, _views(next(stream), device), device)
 
         def step() -> None:
             _step(recipe, learner, views, device)
@@ -135,8 +136,8 @@ def bench(recipe: Recipe, *, rounds: int = 5) -> Speed:
         products = Products(learner, views, device)
         parts: dict[str, Callable[[], object]] = {
             "step": step,
-            "distort": lambda: _views(recipe, batch, device),
-            "load": lambda: next(stream),
+            "distort": lambda: recipe.views.distort(crops, recipe.seed, batch.step, batch.index),
+            "views": lambda: next(stream),
             "whole": whole,
         }
         seconds: dict[str, list[float]] = {name: [] for name in (*parts, "limit")}
@@ -249,9 +250,8 @@ def _step(recipe: Recipe, learner: Learner, views: list[Tensor], device: Device)
     )
 
 
-def _views(recipe: Recipe, batch: Batch, device: Device) -> list[Tensor]:
-    views = recipe.views.distort(batch.crops, recipe.seed, batch.step, batch.index)
-    return [view.contiguous(memory_format=device.memory_format) for view in views]
+def _views(batch: Batch, device: Device) -> list[Tensor]:
+    return [view.contiguous(memory_format=device.memory_format) for view in batch.views]
 
 
 def _stream(recipe: Recipe, images: Packed | Files, device: Device) -> Generator[Batch, None, None]:

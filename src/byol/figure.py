@@ -51,8 +51,7 @@ def _sheet(recipe: Recipe, images: Packed | Files) -> NDArray[np.float32]:
         )
     )
     index = batch.index[:SHOWN]
-    crops = [crop[:SHOWN] for crop in batch.crops]
-    views = recipe.views.distort(crops, recipe.seed, 0, index)[:2]
+    views = [view[:SHOWN] for view in batch.views[:2]]
     mean, std = (torch.tensor(values).view(3, 1, 1) for values in (recipe.views.mean, recipe.views.std))
     shown, _ = central(images, index, recipe.views.size)
     rows = [shown.cpu(), *(view * std + mean for view in views)]

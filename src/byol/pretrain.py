@@ -156,12 +156,11 @@ def pretrain(
                 # ---- the step ---------------------------------------------------------------
                 torch.manual_seed(_chance(recipe.seed, batch.step, device.rank))  # for dropout and its like
                 lr, tau = timeline.lr(batch.step), timeline.tau(batch.step)
-                views = recipe.views.distort(batch.crops, recipe.seed, batch.step, batch.index)
                 result = bootstrap_step(
                     learner.online,
                     learner.target,
                     learner.optimizer,
-                    [view.contiguous(memory_format=device.memory_format) for view in views],
+                    [view.contiguous(memory_format=device.memory_format) for view in batch.views],
                     lr,
                     tau,
                     predictor_lr=timeline.predictor_lr(batch.step),

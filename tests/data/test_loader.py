@@ -17,13 +17,23 @@ from byol.data.folder import index_folder
 from byol.data.images import Files, Packed
 from byol.data.loader import Batch, batches, permutation
 from byol.data.resample import crop_resize
-from byol.data.views import MultiCrop, TwoViews
+from byol.data.views import MultiCrop, TwoViews, View
 from byol.figure import SHOWN, _sheet
 from byol.recipes import builtin
 from byol.run.errors import UserError
 
-VIEWS = TwoViews(size=8)
-MULTI = MultiCrop(size=8, first=VIEWS.first, second=VIEWS.second, small_size=5, num_small=3)
+PLAIN = View(flip=0.0, jitter=0.0, grayscale=0.0, blur=0.0)  # its views are its crops, bit for bit
+UNCHANGED: dict[str, Any] = {"mean": (0.0, 0.0, 0.0), "std": (1.0, 1.0, 1.0)}
+VIEWS = TwoViews(size=8, first=PLAIN, second=PLAIN, **UNCHANGED)
+MULTI = MultiCrop(
+    size=8,
+    first=PLAIN,
+    second=PLAIN,
+    small=replace(PLAIN, area=(0.05, 0.25)),
+    small_size=5,
+    num_small=3,
+    **UNCHANGED,
+)
 CPU = torch.device("cpu")
 N = 23
 TOTAL = 9  # steps of 6 images: two epochs of three steps and then some
@@ -72,7 +82,7 @@ def assert_same(first: list[Batch], second: list[Batch]) -> None:
         assert a.step == b.step
         assert a.bad == b.bad
         np.testing.assert_array_equal(a.index, b.index)
-        for crop, other in zip(a.crops, b.crops, strict=True):
+        for crop, other in zip(a.views, b.views, strict=True):
             assert torch.equal(crop, other)
 
 
@@ -97,11 +107,11 @@ def test_batches_hold_two_different_crops_of_each_image(kind: str, request: pyte
         assert batch.index.shape == (6,)
         assert batch.index.dtype == np.int64
         assert batch.bad == ()
-        for crop in batch.crops:
+        for crop in batch.views:
             assert crop.shape == (6, 3, 8, 8)
             assert crop.dtype == torch.float32
             assert 0 <= crop.min() < 0.2 < 0.8 < crop.max() <= 1
-        assert not torch.equal(*batch.crops)
+        assert not torch.equal(*batch.views)
 
 
 @pytest.mark.parametrize(("kind", "workers"), [("packed", 0), ("files", 0), ("files", 2)])
@@ -110,15 +120,15 @@ def test_small_crops_come_after_the_two_large_ones_which_stay_what_they_were(
 ) -> None:
     images = request.getfixturevalue(kind)
     for batch, two in zip(run(images, views=MULTI, workers=workers), run(images), strict=True):
-        assert [crop.shape for crop in batch.crops] == [(6, 3, size, size) for size in (8, 8, 5, 5, 5)]
+        assert [crop.shape for crop in batch.views] == [(6, 3, size, size) for size in (8, 8, 5, 5, 5)]
         np.testing.assert_array_equal(batch.index, two.index)
-        for crop, large in zip(batch.crops[:2], two.crops, strict=True):  # bit for bit
+        for crop, large in zip(batch.views[:2], two.views, strict=True):  # bit for bit
             assert torch.equal(crop, large)
-        for crop in batch.crops[2:]:
+        for crop in batch.views[2:]:
             assert crop.dtype == torch.float32
             assert 0 <= crop.min() < crop.max() <= 1
         for one, other in ((2, 3), (3, 4), (4, 2)):
-            assert not torch.equal(batch.crops[one], batch.crops[other])
+            assert not torch.equal(batch.views[one], batch.views[other])
 
 
 @pytest.mark.parametrize("workers", [0, 2])
@@ -127,11 +137,23 @@ def test_small_crops_do_not_depend_on_where_one_began_or_on_workers(files: Files
     assert_same(run(files, views=MULTI, first_step=4, workers=workers), whole[4:])
 
 
+@pytest.mark.parametrize(("kind", "workers"), [("packed", 0), ("files", 0), ("files", 2)])
+def test_views_are_crops_distorted_as_their_table_says(
+    kind: str, workers: int, request: pytest.FixtureRequest
+) -> None:
+    images, published = request.getfixturevalue(kind), TwoViews(size=8)
+    for plain, batch in zip(run(images), run(images, views=published, workers=workers), strict=True):
+        expected = published.distort(plain.views, 1, batch.step, batch.index)
+        for view, alike in zip(batch.views, expected, strict=True):
+            assert torch.equal(view, alike)
+            assert view.is_contiguous(memory_format=torch.channels_last)
+
+
 def test_a_view_is_cut_out_by_its_own_box_and_to_its_own_size(packed: Packed) -> None:
     batch = run(packed, views=MULTI, total_steps=1)[0]
     boxes = MULTI.boxes(1, 0, batch.index, np.full(6, 14), np.full(6, 11))
     pixels = packed.images[torch.from_numpy(batch.index)]
-    for crop, box, size in zip(batch.crops, boxes, MULTI.sizes, strict=True):
+    for crop, box, size in zip(batch.views, boxes, MULTI.sizes, strict=True):
         assert torch.equal(crop, crop_resize(pixels, box, size))
 
 
@@ -218,9 +240,9 @@ def test_shares_of_the_processes_join_to_the_batch_of_one(kind: str, request: py
         Batch(
             step=parts[0].step,
             index=np.concatenate([part.index for part in parts]),
-            crops=(
-                torch.cat([part.crops[0] for part in parts]),
-                torch.cat([part.crops[1] for part in parts]),
+            views=(
+                torch.cat([part.views[0] for part in parts]),
+                torch.cat([part.views[1] for part in parts]),
             ),
         )
         for parts in zip(*shares, strict=True)
@@ -231,14 +253,14 @@ def test_shares_of_the_processes_join_to_the_batch_of_one(kind: str, request: py
 def test_crops_of_an_image_do_not_depend_on_the_batch_size(files: Files) -> None:
     small, large = run(files, batch_size=3, total_steps=1)[0], run(files, batch_size=20, total_steps=1)[0]
     np.testing.assert_array_equal(small.index, large.index[:3])
-    assert torch.equal(small.crops[0], large.crops[0][:3])
+    assert torch.equal(small.views[0], large.views[0][:3])
 
 
 def test_seed_changes_order_and_crops(packed: Packed) -> None:
     first, second = run(packed)[0], run(packed, seed=2)[0]
     assert (first.index != second.index).any()
     whole, other = (run(packed, seed=seed, batch_size=N, total_steps=1)[0] for seed in (1, 2))
-    assert not torch.equal(whole.crops[0][whole.index.argsort()], other.crops[0][other.index.argsort()])
+    assert not torch.equal(whole.views[0][whole.index.argsort()], other.views[0][other.index.argsort()])
 
 
 def test_permutation_is_drawn_once_an_epoch(packed: Packed, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -264,7 +286,7 @@ def test_bad_file_is_named_and_skipped_and_the_rest_unchanged(
         good = before.index != 4
         assert batch.bad == (() if good.all() else ("04.png",))
         np.testing.assert_array_equal(batch.index, before.index[good])
-        for crop, all_before in zip(batch.crops, before.crops, strict=True):
+        for crop, all_before in zip(batch.views, before.views, strict=True):
             assert torch.equal(crop, all_before[good])
 
 
@@ -354,7 +376,7 @@ def test_crops_of_coarsely_decoded_images_are_near_those_of_whole_ones(
     whole = run(photos, batch_size=8, total_steps=3)
     for one, other in zip(coarse, whole, strict=True):
         assert np.array_equal(one.index, other.index)
-        for a, b in zip(one.crops, other.crops, strict=True):
+        for a, b in zip(one.views, other.views, strict=True):
             assert not torch.equal(a, b)
             # Photographs: 42 dB in the mean, 32 at worst (log). A box one pixel of the crop off has 14 here.
             assert 10 * torch.log10(1 / (a - b).square().mean()) > 32
@@ -363,7 +385,7 @@ def test_crops_of_coarsely_decoded_images_are_near_those_of_whole_ones(
 def test_crops_that_need_every_pixel_are_those_of_before(
     photos: Files, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    options: dict[str, Any] = {"batch_size": 8, "total_steps": 1, "views": TwoViews(size=180)}
+    options: dict[str, Any] = {"batch_size": 8, "total_steps": 1, "views": replace(VIEWS, size=180)}
     batch = run(photos, **options)
     monkeypatch.setattr("byol.data.decode._COARSER", ())
     assert_same(batch, run(photos, **options))

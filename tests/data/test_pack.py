@@ -132,7 +132,7 @@ def test_crops_of_a_raw_pack_are_those_of_the_folder(photographs: Path, tmp_path
     theirs = batches(files(photographs), views, workers=0, **options)
     for one, other in zip(ours, theirs, strict=True):
         np.testing.assert_array_equal(one.index, other.index)
-        assert all(torch.equal(a, b) for a, b in zip(one.crops, other.crops, strict=True))
+        assert all(torch.equal(a, b) for a, b in zip(one.views, other.views, strict=True))
 
 
 def test_what_goes_to_a_worker_is_small(root: Path, tmp_path: Path) -> None:

@@ -148,7 +148,8 @@ def test_a_view_is_as_near_to_the_exact_crop_as_pillows(size: int) -> None:
         exact = 255 * crop_resize(pixels, np.array([box]), size)[0].double().numpy()
         for found, crop in zip(errors, (crop_resize_view, crop_resize_one), strict=True):
             made = crop(image, box, size)
-            assert (made.dtype, made.shape) == (np.uint8, (3, size, size))
+            assert made.dtype == np.uint8
+            assert made.shape == (3, size, size)
             found.append(np.abs(made - exact).mean())
         # Both round to whole levels after each axis, with weights of 22 bits and of fewer: a level, and
         # another one where the first lies at a half.

@@ -436,6 +436,14 @@ def test_a_blur_of_many_taps_does_not_depend_on_the_batch_either(size: int) -> N
         assert torch.equal(alone[1][0], whole[1][i])
 
 
+def test_crops_of_whole_levels_are_taken_as_they_come() -> None:
+    two, index = TwoViews(size=32), np.arange(9)
+    crops = [torch.randint(0, 256, (9, 3, 32, 32), dtype=torch.uint8) for _ in range(2)]
+    expected = two.distort([crop.float().div(255) for crop in crops], 1, 2, index)
+    for view, alike in zip(two.distort(crops, 1, 2, index), expected, strict=True):
+        assert torch.equal(view, alike)
+
+
 def test_a_small_blur_beside_a_large_one_is_the_same() -> None:
     x, sigma = random_crops(7, 224), torch.tensor([0.1, 0.2, 0.3, 0.5, 0.75, 1.0, 2.0])
     together = gaussian_blur(x, sigma)

@@ -1,9 +1,10 @@
-"""Batches of crops in an order that depends on the seed and the step alone.
+"""Batches of views in an order that depends on the seed and the step alone.
 
 There is no state to save: to resume is to start at a later step. The batch of a process has B images, a crop
 has S x S pixels, and S may differ from view to view.
 """
 
+import os
 import signal
 from collections.abc import Generator, Iterator
 from contextlib import closing
@@ -27,10 +28,10 @@ from byol.run.processes import Processes
 # a PNG is decoded as soon as it is opened: a whole batch of photographs may not fit into memory.
 _GROUP = 8
 
-# A step and its images; what a worker makes of them: step, images kept, crops of each view (B, 3, S, S)
-# uint8, bad names.
+# A step and its images; what a worker makes of them: step, images kept, each view (B, 3, S, S) as a uint8
+# crop or finished, and bad names.
 _Share = tuple[int, NDArray[np.int64]]
-_Cut = tuple[int, NDArray[np.int64], list[Tensor], tuple[str, ...]]
+_Cut = tuple[int, NDArray[np.int64], tuple[Tensor, ...], tuple[str, ...]]
 
 
 @dataclass(frozen=True, eq=False)
@@ -40,7 +41,7 @@ class Batch:
     Args:
         step: number of the step, from 0.
         index: (B,) int64, places of the images in their set.
-        crops: of each view, (B, 3, S, S) float32 in [0, 1], not yet distorted.
+        views: (B, 3, S, S) float32 each, distorted and normalised, on the device of the networks.
         labels: (B,) int64, classes of the images, for the online classifier, which watches and teaches the
             encoder nothing; None if the set has none.
         bad: names of images of this batch that cannot be decoded; they are left out of all the above.
@@ -48,7 +49,7 @@ class Batch:
 
     step: int
     index: NDArray[np.int64]
-    crops: tuple[Tensor, ...]
+    views: tuple[Tensor, ...]
     labels: NDArray[np.int64] | None = None
     bad: tuple[str, ...] = ()
 
@@ -80,13 +81,14 @@ def batches(
 
     Args:
         images: the set.
-        views: gives the sizes of the crops and where they are cut out.
+        views: which there are, where they are cut out and how they are distorted.
         batch_size: images per step over all processes.
-        seed: of the order and of the crops.
+        seed: of the order and of the views.
         first_step: where to begin, >= 0.
         total_steps: where to end.
-        workers: processes that decode files, >= 0; a packed set needs none.
-        device: where the crops go.
+        workers: processes that decode files, >= 0, and distort what they cut out if the device is the CPU; a
+            packed set needs none.
+        device: where the views go.
         rank: number of this process.
         world_size: processes that share each batch, in equal and contiguous parts.
         among: (N,) the images to take, all by default; every length above is then theirs.
@@ -176,8 +178,8 @@ def _from_memory(
         boxes = views.boxes(seed, step, index, *sizes)
         rows = torch.from_numpy(index).to(images.images.device, non_blocking=True)
         pixels = images.images.index_select(0, rows).to(device, non_blocking=True)
-        crops = (crop_resize(pixels, box, size) for box, size in zip(boxes, views.sizes, strict=True))
-        yield Batch(step, index, tuple(crops), _labels(images, index))
+        crops = [crop_resize(pixels, box, size) for box, size in zip(boxes, views.sizes, strict=True)]
+        yield Batch(step, index, views.distort(crops, seed, step, index), _labels(images, index))
 
 
 def _from_files(
@@ -188,8 +190,12 @@ def _from_files(
     device: torch.device,
     workers: int,
 ) -> Generator[Batch, None, None]:
+    reader: Dataset[_Cut] = _CropReader(images, views, seed)
+    if device.type == "cpu":
+        # A process for each core makes views twice as fast as one whose operations are shared by the cores.
+        reader = _ViewReader(reader, views, seed)
     loader = DataLoader(
-        _CropReader(images, views, seed),
+        reader,
         batch_size=None,
         sampler=steps,
         num_workers=workers,
@@ -207,8 +213,19 @@ def _from_files(
                 f"only {len(index)} of step {step}'s images can be decoded, but batch norm needs 2: "
                 f"repair or remove {', '.join(bad[:3])}, or make batch_size larger."
             )
-        crops = (pixels.to(device, non_blocking=True).float().div_(255) for pixels in cut)
-        yield Batch(step, index, tuple(crops), _labels(images, index), tuple(bad))
+        made = cut if device.type == "cpu" else _finished(cut, views, seed, step, index, device)
+        yield Batch(step, index, made, _labels(images, index), tuple(bad))
+
+
+def _finished(
+    cut: tuple[Tensor, ...],
+    views: TwoViews | MultiCrop | OneView,
+    seed: int,
+    step: int,
+    index: NDArray[np.int64],
+    device: torch.device,
+) -> tuple[Tensor, ...]:
+    return views.distort([pixels.to(device, non_blocking=True) for pixels in cut], seed, step, index)
 
 
 def _labels(images: Packed | Files, index: NDArray[np.int64]) -> NDArray[np.int64] | None:
@@ -247,8 +264,19 @@ class _CropReader(Dataset[_Cut]):
                 for crop, box, size in zip(crops, each, sizes, strict=True):
                     crop[len(kept)] = crop_resize_view(pixels, box.tolist(), size, eighths)
                 kept.append(i)
-        cut = [torch.from_numpy(crop[: len(kept)]) for crop in crops]
+        cut = tuple(torch.from_numpy(crop[: len(kept)]) for crop in crops)
         return step, np.array(kept, np.int64), cut, tuple(bad)
+
+
+class _ViewReader(Dataset[_Cut]):
+    """Finish the views that another reader cuts out, in a worker."""
+
+    def __init__(self, reader: Dataset[_Cut], views: TwoViews | MultiCrop | OneView, seed: int) -> None:
+        self.reader, self.views, self.seed = reader, views, seed
+
+    def __getitem__(self, item: _Share) -> _Cut:
+        step, index, cut, bad = self.reader[item]
+        return step, index, _finished(cut, self.views, self.seed, step, index, torch.device("cpu")), bad
 
 
 def _unchanged(cut: Any) -> Any:
@@ -261,3 +289,6 @@ def _start_worker(worker: int) -> None:
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.SIG_IGN)
     torch.set_num_threads(1)
+    # The threads of the step wait for each other, so a core that a worker takes stops them all: a tenth more
+    # images a second where workers give way.
+    os.nice(10)

@@ -126,13 +126,15 @@ class _Views:
         What comes out for an image does not depend on the batch around it.
 
         Args:
-            crops: of each view, (B, 3, S, S) float32 or float64 in [0, 1]; left as they are.
+            crops: of each view, (B, 3, S, S) float32 or float64 in [0, 1], or uint8 in [0, 255]; left as they
+                are.
             seed: the run's seed.
             step: the optimizer step.
             index: (B,) each image's place in its data set.
 
         Returns:
-            For each view (B, 3, S, S), of the crops' dtype and on their device, channels last in memory.
+            For each view (B, 3, S, S), channels last in memory, on the crops' device and of their dtype
+            (float32 for uint8).
         """
         return tuple(
             distort_crops(view, uniforms(seed, step, index, number, len(Draw)), crop, self.normalize)
@@ -442,14 +444,15 @@ def _run(steps: list[_Step], crops: Tensor, finish: Callable[[Tensor], Tensor]) 
     A step costs only as much as there are images it is for. Which these are is worked out on the host and
     sent to the device in one piece, as small copies cost more than what is in them.
     """
-    result = torch.empty_like(crops, memory_format=torch.channels_last)
+    dtype = torch.float32 if crops.dtype == torch.uint8 else crops.dtype
+    result = torch.empty_like(crops, dtype=dtype, memory_format=torch.channels_last)
     chosen = np.stack([step.chosen for step in steps])
-    for part in _parts(crops):
+    for part in _parts(result):
         here = [steps[number] for number in np.flatnonzero(chosen[:, part].any(axis=1))]
         rows = [np.flatnonzero(step.chosen[part]) for step in here]
         amounts = [step.amount[part][of] for step, of in zip(here, rows, strict=True)]
         on_device = zip(here, _upload(rows, crops.device), _upload(amounts, crops.device), strict=True)
-        x = crops[part].clone()
+        x = crops[part].float().div_(255) if crops.dtype == torch.uint8 else crops[part].clone()
         for step, of, amount in on_device:
             everyone = len(of) == len(x)
             some = x if everyone else x.index_select(0, of)
@@ -459,17 +462,17 @@ def _run(steps: list[_Step], crops: Tensor, finish: Callable[[Tensor], Tensor]) 
     return result
 
 
-def _parts(crops: Tensor) -> Iterator[slice]:
+def _parts(images: Tensor) -> Iterator[slice]:
     """Yield the parts of a batch that are worked at in turn: on a GPU the whole.
 
     On a CPU, large images go one by one, so that they stay in the cache of a core. Of small ones so many are
     taken that the calls cost less than what is in them.
     """
-    image_bytes = crops.shape[1:].numel() * crops.element_size()
-    count = max(1, len(crops))
-    if crops.device.type == "cpu":
+    image_bytes = images.shape[1:].numel() * images.element_size()
+    count = max(1, len(images))
+    if images.device.type == "cpu":
         count = 1 if image_bytes >= _LARGE_IMAGE_BYTES else _PART_BYTES // image_bytes
-    return (slice(start, start + count) for start in range(0, len(crops), count))
+    return (slice(start, start + count) for start in range(0, len(images), count))
 
 
 def _upload(parts: list[NDArray[Any]], device: torch.device) -> tuple[Tensor, ...]:

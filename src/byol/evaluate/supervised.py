@@ -179,7 +179,7 @@ def train(
                 torch.manual_seed((seed << 32) + batch.step)  # for dropout and its like
                 for group, peak in zip(optimizer.param_groups, peaks, strict=True):
                     group["lr"] = peak * 0.5 * (1 + math.cos(math.pi * batch.step / total_steps))
-                (images,) = view.distort(batch.crops, seed, batch.step, batch.index)
+                (images,) = batch.views
                 known = labels[torch.from_numpy(batch.index)].to(device.device)
                 with device.autocast():
                     logits = network(images.contiguous(memory_format=device.memory_format))

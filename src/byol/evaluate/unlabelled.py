@@ -98,8 +98,7 @@ def unlabelled(
     pairs = []
     with torch.no_grad():
         for batch in epoch:
-            both = drawn.distort(batch.crops, seed, batch.step, batch.index)
-            pairs.append([encode(view).float().cpu() for view in both])
+            pairs.append([encode(view).float().cpu() for view in batch.views])
     first, second = (torch.cat(view) for view in zip(*pairs, strict=True))
     return Unlabelled(
         feature_spread=feature_spread(rows),
