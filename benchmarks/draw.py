@@ -117,12 +117,11 @@ def of_names(group: str, values: Json, more_is_better: bool) -> Iterator[Ratio]:
     named = [(*NAME.fullmatch(name).groups(), each) for name, each in values.items()]
     for peer, theirs, their_value in named:
         for name, ours, our_value in named:
-            # What only byol has, or calls so, stands beside what comes nearest to it.
-            alike = ours.replace("pack", "folder").replace("lars", "recipe")
+            alike = ours.replace("lars", "recipe")  # that of lightly has LARS; byol's pack stands alone
             if peer in ("byol", "joint", "limit") or name != "byol" or alike != theirs:
                 continue
             over, under = (our_value, their_value) if more_is_better else (their_value, our_value)
-            words = [peer, theirs.removeprefix("folder, "), "byol's pack" if "pack" in ours else ""]
+            words = [peer, theirs.removeprefix("folder, ")]
             yield Ratio(group, ", ".join(word for word in words if word), *divided(over, under))
 
 

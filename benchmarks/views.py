@@ -41,7 +41,7 @@ MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 JITTER = (0.4, 0.4, 0.2, 0.1)
 CASES = {"first": (1.0, 0.0), "second": (0.1, 0.2)}  # probabilities of blur and of solarize
 Pixels = NDArray[np.uint8]
-Run = Callable[[], object]
+Run = Callable[[int], object]  # of a round, in which others draw anew by themselves
 
 
 def of_32(pixels: Pixels) -> dict[str, Run]:
@@ -56,29 +56,29 @@ def of_32(pixels: Pixels) -> dict[str, Run]:
         view_2_transform=BYOLView2Transform(input_size=32, gaussian_blur=0.0),
     )
 
-    def ours() -> object:
-        boxes = views.boxes(0, 0, index, sides, sides)
-        return views.distort([crop_resize(tensors, box, 32) for box in boxes], 0, 0, index)
+    def ours(step: int) -> object:
+        boxes = views.boxes(0, step, index, sides, sides)
+        return views.distort([crop_resize(tensors, box, 32) for box in boxes], 0, step, index)
 
-    return {"byol": ours, "lightly": lambda: [transform(image) for image in images]}
+    return {"byol": ours, "lightly": lambda _: [transform(image) for image in images]}
 
 
 def of_224(pixels: Pixels) -> dict[str, Run]:
     views, index = TwoViews(), np.arange(len(pixels))
     heights, widths = (np.full(len(pixels), side) for side in pixels.shape[1:3])
 
-    def ours() -> object:
+    def ours(step: int) -> object:
         crops = []
-        for boxes in views.boxes(0, 0, index, heights, widths):
+        for boxes in views.boxes(0, step, index, heights, widths):
             cut = [
                 crop_resize_view(image, box, 224) for image, box in zip(pixels, boxes.tolist(), strict=True)
             ]
-            crops.append(torch.from_numpy(np.stack(cut)).float().div_(255))
-        return views.distort(crops, 0, 0, index)
+            crops.append(torch.from_numpy(np.stack(cut)))
+        return views.distort(crops, 0, step, index)
 
     def each(images: list[object], kind: str) -> Run:
         transforms = [torchvision_view(kind, *case) for case in CASES.values()]
-        return lambda: [[transform(image) for transform in transforms] for image in images]
+        return lambda _: [[transform(image) for transform in transforms] for image in images]
 
     tensors: list[object] = [torch.from_numpy(image).permute(2, 0, 1).contiguous() for image in pixels]
     return {
@@ -124,10 +124,10 @@ def of_crops(crops: Tensor) -> dict[str, Run]:
             )
             for blur, solarize in CASES.values()
         ]
-        return lambda: [transform(crops) for transform in transforms]
+        return lambda _: [transform(crops) for transform in transforms]
 
     return {
-        "byol": lambda: views.distort([crops, crops], 0, 0, index),
+        "byol": lambda step: views.distort([crops, crops], 0, step, index),
         "kornia ColorJitter": distorted_by(K.ColorJitter),
         "kornia ColorJiggle": distorted_by(K.ColorJiggle),
     }
@@ -139,7 +139,7 @@ def alternate(runs: dict[str, Run], rounds: int) -> dict[str, list[float]]:
     for number in range(rounds + 1):
         for name, run in runs.items():
             started = time.perf_counter()
-            run()
+            run(number)
             if number:
                 seconds[name].append(time.perf_counter() - started)
     return seconds

@@ -1,6 +1,7 @@
 """How fast is a recipe here? The parts of a step measured in turn, beside what the machine can do at most.
 
-Every part is timed once a round, one after the other, so that what disturbs the machine disturbs them alike.
+Step, distortions and limit are timed once a round, one after the other, so that what disturbs the machine
+disturbs them alike; then the views as they come, and then the whole.
 The machine's limit is the time of the network's convolutions and matrix products alone, at the shapes and in
 the precision of the step: forward and backward for every view of the online network, forward for the target.
 """
@@ -14,6 +15,7 @@ from collections.abc import Callable, Generator
 from contextlib import closing
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +25,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from byol.algorithm import bootstrap_step
-from byol.data.images import Files, Packed, open_data
+from byol.data.images import Files, Packed, near, open_data
 from byol.data.loader import Batch, batches
 from byol.learner import Learner, build
 from byol.recipe import Recipe
@@ -56,9 +58,9 @@ class Speed:
         recipe: its name.
         batch_size: images of a batch.
         precision: "bf16" or "float32".
-        parts: "step" on ready views; "views", from images in memory or in files to views, as fast as they
-            come while nothing else is done; "distort", the part of it from crops to views, in this process;
-            "whole", views and step as the loop has them; "limit", the step's products alone.
+        parts: "step" on ready views; "distort", from crops to views in this process; "views", from
+            images in memory or in files to views, as fast as they come while nothing else is done; "whole",
+            views and step as the loop has them; "limit", the step's products alone.
         peak_bytes: most memory that the first step takes beyond weights and views: activations, gradients and
             what the optimiser keeps; None where the system does not tell.
         machine: processor, cores, threads, GPU, versions.
@@ -120,32 +122,32 @@ def bench(recipe: Recipe, *, rounds: int = 5) -> Speed:
     device = pick_device(recipe.precision)
     images = open_data(recipe.data)["train"] if recipe.data else _random_images(recipe)
     recipe.steps_per_epoch(len(images))  # says so where they do not fill a batch
+    images = near(images, device.device)
     learner = build(recipe, device)
-    with closing(_stream(recipe, images, device)) as stream, Progress() as progress:
+    with closing(_stream(recipe, images, device)) as stream:
         batch = next(stream)
-        views = _views(batch, device)
-        crops = [torch.rand_like(view) for view in views]
+    views = _views(batch, device)
+    crops = [torch.rand_like(view, memory_format=torch.contiguous_format) for view in views]
 
-        def whole() -> None:
-            _step(recipe, learner, _views(next(stream), device), device)
+    def step() -> None:
+        _step(recipe, learner, views, device)
 
-        def step() -> None:
-            _step(recipe, learner, views, device)
+    def distort() -> None:
+        recipe.views.distort(crops, recipe.seed, batch.step, batch.index)
 
-        peak = peak_bytes(step, device.device)
-        products = Products(learner, views, device)
-        parts: dict[str, Callable[[], object]] = {
-            "step": step,
-            "distort": lambda: recipe.views.distort(crops, recipe.seed, batch.step, batch.index),
-            "views": lambda: next(stream),
-            "whole": whole,
-        }
-        seconds: dict[str, list[float]] = {name: [] for name in (*parts, "limit")}
+    peak = peak_bytes(step, device.device)
+    products = Products(learner, views, device)
+    seconds: dict[str, list[float]] = {name: [] for name in ("step", "distort", "views", "whole", "limit")}
+    with Progress() as progress:
         for number in range(rounds + 1):
-            for name, run in parts.items():
-                seconds[name].append(_timed(run, device.device))
+            seconds["step"].append(_timed(step, device.device))
+            seconds["distort"].append(_timed(distort, device.device))
             seconds["limit"].append(products.seconds())
             progress.show(f"round {number} of {rounds}", last=number == rounds)
+        seconds["views"] = _streamed(recipe, images, device, rounds, lambda views: None)
+        seconds["whole"] = _streamed(
+            recipe, images, device, rounds, lambda views: _step(recipe, learner, views, device)
+        )
     return Speed(
         recipe=recipe.name,
         batch_size=recipe.batch_size,
@@ -248,6 +250,29 @@ def _step(recipe: Recipe, learner: Learner, views: list[Tensor], device: Device)
         micro_batches=recipe.micro_batches,
         autocast=device.autocast,
     )
+
+
+def _streamed(
+    recipe: Recipe,
+    images: Packed | Files,
+    device: Device,
+    rounds: int,
+    use: Callable[[list[Tensor]], None],
+) -> list[float]:
+    """Return the seconds that a batch takes in each round where batches are used as they come.
+
+    Several workers finish at about the same time, so a round is a batch of each. The first round uses up what
+    they have made ahead and warms up.
+    """
+    workers = 1 if isinstance(images, Packed) else usable_cores()
+    with closing(_stream(recipe, images, device)) as stream:
+
+        def run(count: int) -> None:
+            for _ in range(count):
+                use(_views(next(stream), device))
+
+        seconds = [_timed(partial(run, 2 * workers + 1), device.device) / (2 * workers + 1)]
+        return seconds + [_timed(partial(run, workers), device.device) / workers for _ in range(rounds)]
 
 
 def _views(batch: Batch, device: Device) -> list[Tensor]:

@@ -42,7 +42,9 @@ def _sheet(recipe: Recipe, images: Packed | Files) -> NDArray[np.float32]:
         batches(
             images,
             recipe.views,
-            batch_size=recipe.batch_size,
+            batch_size=min(
+                SHOWN, recipe.batch_size
+            ),  # the first of that step, whose views do not depend on it
             seed=recipe.seed,
             first_step=0,
             total_steps=1,
@@ -50,8 +52,7 @@ def _sheet(recipe: Recipe, images: Packed | Files) -> NDArray[np.float32]:
             device=torch.device("cpu"),
         )
     )
-    index = batch.index[:SHOWN]
-    views = [view[:SHOWN] for view in batch.views[:2]]
+    index, views = batch.index, batch.views[:2]
     mean, std = (torch.tensor(values).view(3, 1, 1) for values in (recipe.views.mean, recipe.views.std))
     shown, _ = central(images, index, recipe.views.size)
     rows = [shown.cpu(), *(view * std + mean for view in views)]

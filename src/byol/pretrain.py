@@ -12,7 +12,7 @@ import torch
 from torch import nn
 
 from byol.algorithm import bootstrap_step
-from byol.data.images import Files, Packed, open_data
+from byol.data.images import Files, Packed, near, open_data
 from byol.data.loader import batches, in_step
 from byol.figure import draw_figure
 from byol.learner import Learner, build
@@ -134,7 +134,7 @@ def pretrain(
         )
         _name_bad(images.bad, learner.bad_files, progress)
         own_stream = batches(
-            _near(images, device),
+            near(images, device.device),
             recipe.views,
             batch_size=recipe.batch_size,
             seed=recipe.seed,
@@ -309,14 +309,6 @@ def _workers(images: Packed | Files, asked: int | None, sharing: int) -> int:
     if isinstance(images, Packed):
         return 0
     return max(1, usable_cores() // sharing) if asked is None else asked
-
-
-def _near(images: Packed | Files, device: Device) -> Packed | Files:
-    """Return images in memory on the GPU, if there is one and a quarter of what is free there holds them."""
-    if device.device.type != "cuda" or isinstance(images, Files):
-        return images
-    free, _ = torch.cuda.mem_get_info(device.device)
-    return images.to(device.device) if 4 * images.images.nbytes <= free else images
 
 
 def _place(device: Device) -> str:

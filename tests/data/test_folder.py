@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from byol.data.folder import Index, index_folder, index_list, index_splits
+from byol.data.folder import Index, index_folder, index_list, index_splits, map_array
 from byol.run.errors import UserError
 
 LONG_AGO = 1_000_000_000
@@ -297,3 +297,13 @@ def test_missing_list_is_told(root: Path, cache: Path) -> None:
 def test_import_does_not_bring_torch() -> None:
     code = "import sys, byol.data.folder; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_an_array_of_addresses_is_refused(tmp_path: Path) -> None:
+    with (tmp_path / "array.npy").open("w+b") as stream:
+        header = {"descr": "|O", "fortran_order": False, "shape": (3,)}
+        np.lib.format.write_array_header_1_0(stream, header)
+        stream.write(b"\1" * 24)
+        stream.seek(0)
+        with pytest.raises(ValueError, match="objects"):
+            map_array(stream)

@@ -12,7 +12,7 @@ from PIL import Image
 from byol.data.decode import Decoded, Jpeg, UndecodableImage
 from byol.data.decode import opened as opened_image
 from byol.data.folder import index_folder
-from byol.data.images import Files, Packed, central, open_data, packed, refuse_many_bad
+from byol.data.images import Files, Packed, central, near, open_data, packed, refuse_many_bad
 from byol.run.errors import UserError
 
 
@@ -243,3 +243,19 @@ def test_stray_files_are_not_left_in_the_cache(root: Path, cache: Path) -> None:
     opened(root, cache)
     left = [name for _, _, names in os.walk(cache) for name in names]
     assert sorted(Path(name).suffix for name in left) == [".images", ".index"]
+
+
+class _Gpu:
+    type = "cuda"
+
+
+@pytest.mark.parametrize(("free", "moves"), [(400, True), (399, False)])
+def test_images_move_to_a_gpu_that_holds_them_four_times(
+    monkeypatch: pytest.MonkeyPatch, free: int, moves: bool
+) -> None:
+    images = Packed(torch.zeros(1, 1, 10, 10, dtype=torch.uint8))
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: (free, 10**9))
+    monkeypatch.setattr(Packed, "to", lambda self, device: "moved")
+    found: object = near(images, _Gpu())  # type: ignore[arg-type]
+    assert found == ("moved" if moves else images)
+    assert near(images, torch.device("cpu")) is images

@@ -15,7 +15,7 @@ import byol
 from byol.data.decode import decode
 from byol.data.images import Files, Packed, fingerprint, open_data
 from byol.data.loader import batches
-from byol.data.packfile import open_pack
+from byol.data.packfile import PackWriter, open_pack
 from byol.data.views import TwoViews
 from byol.run.errors import UserError
 
@@ -268,3 +268,39 @@ def test_stopped_it_leaves_nothing_behind(tmp_path: Path, number: signal.Signals
     assert process.returncode == 128 + number
     assert "nothing was written" in said
     assert list((tmp_path / "out").iterdir()) == []
+
+
+def test_a_pack_may_be_larger_than_memory(tmp_path: Path) -> None:
+    # A mapping that can be written counts as memory whether or not anybody writes: 1 TiB, all of it a hole.
+    file, start = tmp_path / "vast.pack", 1 << 40
+    with file.open("w+b") as stream:
+        writer = PackWriter(stream)
+        writer._place = stream.seek(start)
+        writer.add(np.full((4, 5, 3), 9, np.uint8))
+        writer.end_split("train", ["a.png"], None)
+        writer.end(())
+    index = open_pack(file)["train"]
+    assert not index._images.flags.writeable
+    assert index.open(0).read()[0].tolist() == np.full((4, 5, 3), 9).tolist()
+
+
+def test_images_outside_the_pack_are_refused(tmp_path: Path) -> None:
+    file = tmp_path / "odd.pack"
+    with file.open("w+b") as stream:
+        writer = PackWriter(stream)
+        writer.add(np.zeros((4, 5, 3), np.uint8))
+        writer.end_split("train", ["a.png"], None)
+        writer._tables[0][0, 0] = 10**6  # tables that are whole, and that no writer of ours makes
+        writer.end(())
+    with pytest.raises(UserError, match=r"odd\.pack is damaged"):
+        open_pack(file)
+
+
+def test_a_pack_has_any_name_and_the_rights_of_a_new_file(root: Path, tmp_path: Path) -> None:
+    mask = os.umask(0o077)
+    try:
+        byol.pack(root, tmp_path / "private.zip")
+    finally:
+        os.umask(mask)
+    assert (tmp_path / "private.zip").stat().st_mode & 0o777 == 0o600
+    assert len(files(tmp_path / "private.zip")) == 12

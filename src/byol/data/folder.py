@@ -221,10 +221,12 @@ def map_array(stream: IO[bytes]) -> NDArray[Any]:
     """Map the .npy array that begins here into memory (copy on write), and move the stream behind it.
 
     Raises:
-        ValueError: there is no whole array here.
+        ValueError: there is no whole array of numbers here.
     """
     np.lib.format.read_magic(stream)
     shape, _, dtype = np.lib.format.read_array_header_1_0(stream)
+    if dtype.hasobject:
+        raise ValueError("the array holds objects")  # whose addresses would be taken from the file
     start = stream.tell()
     array = np.memmap(stream, dtype, "c", start, shape)  # moves the stream
     stream.seek(start + array.nbytes)

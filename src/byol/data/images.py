@@ -1,7 +1,8 @@
 """The two kinds of image sets that the rest of the program sees, and how to open them.
 
-`Packed` holds small images of one size in memory, `Files` reads images of any size from their files. Both
-know their labels, classes and names. A set has N images, a batch B; images are H x W pixels, crops S x S.
+`Packed` holds small images of one size in memory, `Files` reads images of any size from their files or a
+pack. Both know their labels, classes and names. A set has N images, a batch B; images are H x W pixels, crops
+S x S.
 """
 
 import hashlib
@@ -129,6 +130,14 @@ def open_data(data: str, cache: Path | None = None) -> dict[str, Packed | Files]
     return images
 
 
+def near(images: Packed | Files, device: torch.device) -> Packed | Files:
+    """Return images in memory on a GPU if that is the device, and a quarter of its free memory holds them."""
+    if device.type != "cuda" or isinstance(images, Files):
+        return images
+    free, _ = torch.cuda.mem_get_info(device)
+    return images.to(device) if 4 * images.images.nbytes <= free else images
+
+
 def indices(data: str, cache: Path) -> Mapping[str, Index | PackIndex]:
     """Find the images of a folder, an archive, a list or a pack: split -> index.
 
@@ -140,14 +149,14 @@ def indices(data: str, cache: Path) -> Mapping[str, Index | PackIndex]:
         UserError: there is nothing to open at `data`.
     """
     path = Path(data).expanduser()
+    if path.is_file() and is_pack(path):  # first, as its name may end in anything
+        return open_pack(path.resolve())
     if path.is_file() and archive.is_archive(path):
         path = archive.unpack(path, cache / "archives")
     if path.is_dir():
         return index_splits(path, cache / "indices")
     if path.is_file() and path.suffix.lower() in LISTS:
         return index_list(path, cache / "indices")
-    if path.is_file() and is_pack(path):
-        return open_pack(path.resolve())
     raise UserError(
         f"There are no images at {data}: give a folder, an archive ({', '.join(archive.SUFFIXES)}),"
         f" a list of paths ({', '.join(LISTS)}) or a file written by byol pack."

@@ -9,6 +9,7 @@ import signal
 from collections.abc import Generator, Iterator
 from contextlib import closing
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -200,7 +201,7 @@ def _from_files(
         sampler=steps,
         num_workers=workers,
         collate_fn=_unchanged,
-        worker_init_fn=_start_worker,
+        worker_init_fn=partial(_start_worker, niceness=10 if device.type == "cpu" else 0),
         pin_memory=device.type == "cuda",
         generator=torch.Generator(),  # it draws a number, which must not come from the global generator
     )
@@ -283,12 +284,12 @@ def _unchanged(cut: Any) -> Any:
     return cut
 
 
-def _start_worker(worker: int) -> None:
+def _start_worker(worker: int, niceness: int) -> None:
     # Ctrl-C, and a scheduler's SIGTERM, reach every process of the group. The main one finishes its step with
     # what the workers give it and then ends them; should it be killed, they notice within seconds.
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.SIG_IGN)
     torch.set_num_threads(1)
-    # The threads of the step wait for each other, so a core that a worker takes stops them all: a tenth more
-    # images a second where workers give way.
-    os.nice(10)
+    # The threads of a step on the CPU wait for each other, so a core that a worker takes stops them all: a
+    # tenth more images a second where workers give way (docs/decisions/0015).
+    os.nice(niceness)

@@ -1,6 +1,7 @@
 """`byol pack`: a set of images made smaller and written into one file, from which it is loaded faster."""
 
 import math
+import os
 from collections import deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -22,7 +23,6 @@ from byol.run.progress import Progress
 from byol.run.stop import StopRequest
 
 _AHEAD = 16  # images per core that are in work or wait for their turn to be written
-_READABLE = 0o644  # temporary files are their owner's alone, but a pack is for whoever may read the folder
 
 Small = bytes | NDArray[np.uint8]
 
@@ -71,7 +71,7 @@ def pack(
         raise UserError(f"{out} exists; choose another name, or replace it with --overwrite.")
     with Progress() as progress, StopRequest() as stop:
         splits = indices(str(data), cache_folder())
-        total, done, before = sum(map(len, splits.values())), 0, 0
+        total, done, packed, before = sum(map(len, splits.values())), 0, 0, 0
         with whole_file(out) as stream:
             writer = PackWriter(stream)
             for split, index in splits.items():
@@ -95,12 +95,20 @@ def pack(
                 if not kept:
                     raise UserError(f"no image of split '{split}' can be decoded: see what they are.")
                 before += int(index.stamps()[kept, 0].sum())
+                packed += len(kept)
                 names = [index.name(i) for i in kept]
                 writer.end_split(split, names, None if index.labels is None else index.labels[kept])
             writer.end(next((index.classes for index in splits.values() if index.classes), ()))
-            Path(stream.name).chmod(_READABLE)
-        progress.say(f"{out}: {total:,} images, {_size(out.stat().st_size)} out of {_size(before)}")
+            Path(stream.name).chmod(_mode())
+        progress.say(f"{out}: {packed:,} images, {_size(out.stat().st_size)} out of {_size(before)}")
     return out
+
+
+def _mode() -> int:
+    """Return who may read and write a new file; a temporary one is its owner's alone."""
+    mask = os.umask(0)
+    os.umask(mask)
+    return 0o666 & ~mask
 
 
 def _small(index: Index | PackIndex, short_side: int, quality: int, raw: bool, i: int) -> Small | None:

@@ -7,6 +7,7 @@ file, such as JPEG, or its pixels. The same images make the same bytes. A split 
 
 import hashlib
 import json
+import os
 import struct
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -76,12 +77,13 @@ class PackIndex:
         return np.stack((self._places[:, 1], self._digests), axis=1)
 
     def pixels(self) -> NDArray[np.uint8] | None:
-        """Return all images (N, H, W, 3) as they are mapped; None unless they are pixels of one size."""
+        """Return all images (N, H, W, 3), mapped; None unless they are pixels of one size."""
         start, _, height, width = self._places[0].tolist()
         if not height or (self._places[:, 2:] != (height, width)).any():
             return None
-        count = len(self) * height * width * 3
-        return self._images[start : start + count].reshape(len(self), height, width, 3)
+        shape = len(self), height, width, 3
+        # Copy on write, so that torch takes it for writable; nobody writes.
+        return np.asarray(np.memmap(self.root, np.uint8, "c", start, shape))
 
     def __reduce__(self) -> tuple[Any, ...]:
         return _reopen, (self.root, self._split, self.fingerprint)
@@ -154,20 +156,19 @@ def open_pack(file: Path) -> dict[str, PackIndex]:
     Raises:
         UserError: the pack was cut short or damaged, or is of another version.
     """
-    digest, start = _tail(file)
     with file.open("rb") as stream:
+        digest, start = _tail(stream, file)
         stream.seek(start)
         if _digest(stream.read()[: -_TAIL.size]) != digest:
             raise UserError(f"The pack {file} is damaged: pack the images again.")
-    return _read(file)
+        return _read(stream, file, digest, start)
 
 
-def _tail(file: Path) -> tuple[bytes, int]:
+def _tail(stream: IO[bytes], file: Path) -> tuple[bytes, int]:
     """Return the digest of a pack's tables and where they begin."""
-    size = file.stat().st_size
-    with file.open("rb") as stream:
-        stream.seek(max(0, size - _TAIL.size))
-        digest, start, version, magic = _TAIL.unpack(stream.read().rjust(_TAIL.size))
+    size = stream.seek(0, os.SEEK_END)
+    stream.seek(max(0, size - _TAIL.size))
+    digest, start, version, magic = _TAIL.unpack(stream.read().rjust(_TAIL.size))
     if magic != _MAGIC or not 0 < start < size:
         raise UserError(f"The pack {file} was cut short at {size:,} bytes: pack the images again.")
     if version != _FORMAT:
@@ -177,26 +178,31 @@ def _tail(file: Path) -> tuple[bytes, int]:
     return digest, start
 
 
-def _read(file: Path) -> dict[str, PackIndex]:
-    digest, start = _tail(file)
-    # Copy on write, so that torch takes it for writable; nobody writes.
-    images = np.asarray(np.memmap(file, np.uint8, "c", shape=(start,)))
+def _read(stream: IO[bytes], file: Path, digest: bytes, start: int) -> dict[str, PackIndex]:
+    # Mapped to be read: a mapping that can be written counts as memory, and a pack may be larger than that.
+    images = np.asarray(np.memmap(stream, np.uint8, "r", shape=(start,)))
     splits = {}
-    with file.open("rb") as stream:
+    try:
         stream.seek(start)
         header = json.loads(map_array(stream).tobytes())
         for split, has_labels in header["has_labels"].items():
             places, digests = map_array(stream), map_array(stream)
             names = Names(map_array(stream), map_array(stream))
             labels, classes = (map_array(stream), tuple(header["classes"])) if has_labels else (None, ())
+            if (places < 0).any() or (places[:, 0] + places[:, 1] > start).any():
+                raise ValueError("an image lies outside the pack")
             splits[split] = PackIndex(
                 str(file), labels, classes, digest.hex(), split, names, images, places, digests
             )
+    except (ValueError, LookupError) as error:  # its tables are whole, but no writer of ours made them
+        raise UserError(f"The pack {file} is damaged: pack the images again.") from error
     return splits
 
 
-def _reopen(file: str, split: str, fingerprint: str) -> PackIndex:
-    index = _read(Path(file)).get(split)
+def _reopen(path: str, split: str, fingerprint: str) -> PackIndex:
+    file = Path(path)
+    with file.open("rb") as stream:
+        index = _read(stream, file, *_tail(stream, file)).get(split)
     if index is None or index.fingerprint != fingerprint:
         raise UserError(f"The pack {file} changed while it was being read: start again.")
     return index

@@ -32,7 +32,7 @@ from byol.run.errors import UserError
 from byol.run.lock import alone
 from byol.run.progress import Progress
 
-_FORMAT = 2  # raise it whenever the same settings give another classifier
+_FORMAT = 3  # raise it whenever the same settings give another classifier
 
 
 @dataclass(frozen=True, kw_only=True)
