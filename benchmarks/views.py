@@ -28,6 +28,7 @@ from importlib.metadata import version
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from peers import spread
 from PIL import Image
 from torch import Tensor
 from torchvision.transforms import InterpolationMode, v2
@@ -159,11 +160,6 @@ def report(runs: dict[str, Run], images: int, rounds: int) -> dict[str, dict[str
         }
         for name, each in seconds.items()
     }
-
-
-def spread(values: list[float]) -> list[float]:
-    """Return median, lowest and highest."""
-    return [statistics.median(values), min(values), max(values)]
 
 
 def main() -> None:

@@ -1,20 +1,26 @@
 """The benchmark measures what it says: its products are those of a step, and its figures are consistent."""
 
 import json
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Generator
 from dataclasses import replace
+from itertools import count
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
+import byol.bench
 from byol.bench import Products, bench, peak_bytes
 from byol.cli import main
+from byol.data.images import open_data
+from byol.data.loader import Batch
 from byol.data.views import MultiCrop
 from byol.learner import build
 from byol.model.target import Ema, Shared
 from byol.recipe import Recipe
-from byol.run.device import Device
+from byol.run.device import Device, usable_cores
 
 MakeRecipe = Callable[[Path | str], Recipe]
 CPU = Device(torch.device("cpu"), "float32")
@@ -87,3 +93,19 @@ def test_watching_leaves_no_hooks(tiny: MakeRecipe) -> None:
     learner = build(tiny(""), CPU)
     Products(learner, [torch.randn(8, 3, 12, 12)] * 2, CPU)
     assert not any(module._forward_hooks for module in learner.online.modules())
+
+
+def test_batches_that_were_made_ahead_do_not_count(
+    tiny: MakeRecipe, photographs: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    images = open_data(str(photographs))["train"]
+    ahead = 2 * usable_cores()
+
+    def stream(*args: object) -> Generator[Batch, None, None]:
+        for number in count():
+            time.sleep(0.02 if number >= ahead else 0.0)
+            yield Batch(number, np.arange(0), ())
+
+    monkeypatch.setattr(byol.bench, "_stream", stream)
+    warming_up, *rounds = byol.bench._streamed(tiny(photographs), images, CPU, 3, lambda views: None)
+    assert warming_up < 0.02 <= min(rounds)  # what a batch takes to make, of which the queue had hidden most

@@ -42,9 +42,7 @@ def _sheet(recipe: Recipe, images: Packed | Files) -> NDArray[np.float32]:
         batches(
             images,
             recipe.views,
-            batch_size=min(
-                SHOWN, recipe.batch_size
-            ),  # the first of that step, whose views do not depend on it
+            batch_size=min(SHOWN, recipe.batch_size),
             seed=recipe.seed,
             first_step=0,
             total_steps=1,

@@ -284,13 +284,14 @@ def test_a_pack_may_be_larger_than_memory(tmp_path: Path) -> None:
     assert index.open(0).read()[0].tolist() == np.full((4, 5, 3), 9).tolist()
 
 
-def test_images_outside_the_pack_are_refused(tmp_path: Path) -> None:
+@pytest.mark.parametrize("column", [0, 2], ids=["outside", "other-size"])
+def test_images_that_cannot_be_in_the_pack_are_refused(tmp_path: Path, column: int) -> None:
     file = tmp_path / "odd.pack"
     with file.open("w+b") as stream:
         writer = PackWriter(stream)
         writer.add(np.zeros((4, 5, 3), np.uint8))
         writer.end_split("train", ["a.png"], None)
-        writer._tables[0][0, 0] = 10**6  # tables that are whole, and that no writer of ours makes
+        writer._tables[0][0, column] = 10**6  # tables that are whole, and that no writer of ours makes
         writer.end(())
     with pytest.raises(UserError, match=r"odd\.pack is damaged"):
         open_pack(file)

@@ -156,7 +156,9 @@ def test_a_view_is_as_near_to_the_exact_crop_as_pillows(size: int) -> None:
         near = crop_resize_view(image, box, size).astype(int) - crop_resize_one(image, box, size)
         assert np.abs(near).max() <= 2
     ours, pillows = (np.mean(found) for found in errors)
-    assert 0.02 < ours < 1.05 * pillows  # it was 0.98 to 1.01 times as far on photographs (docs/log.md)
+    # 0.99 and 1.00 times as far on photographs (docs/log.md). Below 0.02 it would be the exact crop itself:
+    # to round to whole levels costs 0.25 in the mean where pixels differ.
+    assert 0.02 < ours < 1.05 * pillows
 
 
 def test_a_view_of_a_coarser_image_is_pillows_where_its_edges_lie_between_pixels() -> None:

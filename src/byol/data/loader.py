@@ -192,7 +192,8 @@ def _from_files(
     workers: int,
 ) -> Generator[Batch, None, None]:
     reader: Dataset[_Cut] = _CropReader(images, views, seed)
-    if device.type == "cpu":
+    is_cpu = device.type == "cpu"
+    if is_cpu:
         # A process for each core makes views twice as fast as one whose operations are shared by the cores.
         reader = _ViewReader(reader, views, seed)
     loader = DataLoader(
@@ -201,7 +202,7 @@ def _from_files(
         sampler=steps,
         num_workers=workers,
         collate_fn=_unchanged,
-        worker_init_fn=partial(_start_worker, niceness=10 if device.type == "cpu" else 0),
+        worker_init_fn=partial(_start_worker, niceness=10 if is_cpu else 0),
         pin_memory=device.type == "cuda",
         generator=torch.Generator(),  # it draws a number, which must not come from the global generator
     )
@@ -214,7 +215,7 @@ def _from_files(
                 f"only {len(index)} of step {step}'s images can be decoded, but batch norm needs 2: "
                 f"repair or remove {', '.join(bad[:3])}, or make batch_size larger."
             )
-        made = cut if device.type == "cpu" else _finished(cut, views, seed, step, index, device)
+        made = cut if is_cpu else _finished(cut, views, seed, step, index, device)
         yield Batch(step, index, made, _labels(images, index), tuple(bad))
 
 

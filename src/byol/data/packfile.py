@@ -33,7 +33,7 @@ class PackIndex:
     Pickled, it is the name of its file and no more, so it costs nothing to send to a worker.
 
     Args:
-        root: the pack, for sentences.
+        root: the pack's own path.
         labels: as of `Index`.
         classes: as of `Index`.
         fingerprint: hex digest of all tables of the pack.
@@ -191,6 +191,9 @@ def _read(stream: IO[bytes], file: Path, digest: bytes, start: int) -> dict[str,
             labels, classes = (map_array(stream), tuple(header["classes"])) if has_labels else (None, ())
             if (places < 0).any() or (places[:, 0] + places[:, 1] > start).any():
                 raise ValueError("an image lies outside the pack")
+            pixels = places[places[:, 2] > 0]
+            if (pixels[:, 1] != 3 * pixels[:, 2] * pixels[:, 3]).any():
+                raise ValueError("an image has more or fewer bytes than pixels")
             splits[split] = PackIndex(
                 str(file), labels, classes, digest.hex(), split, names, images, places, digests
             )
