@@ -30,12 +30,12 @@ from peers import CPU, Precision, in_its_own_process, lightly, ours, spread
 from torch import Tensor
 
 import byol
-from byol.bench import machine
 from byol.data.images import open_data
 from byol.data.loader import batches
+from byol.lab.speed import machine
 from byol.model.encoder import ConvNet
-from byol.recipes import named
-from byol.run.device import usable_cores
+from byol.recipe.names import named
+from byol.system.device import usable_cores
 
 ENCODER = ConvNet(widths=(32, 64, 128, 256))
 SIZE, BATCH, TIMED = 224, 64, 16

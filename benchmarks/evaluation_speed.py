@@ -29,9 +29,9 @@ from byol.evaluate.features import kept_features
 from byol.evaluate.knn import knn_scores
 from byol.evaluate.logistic import STRENGTHS, fit_path
 from byol.evaluate.task import open_task
-from byol.run.device import pick_device
 from byol.run.folder import provenance
-from byol.run.progress import Progress
+from byol.system.device import pick_device
+from byol.system.progress import Progress
 
 BANK, QUERIES, DIM, CLASSES, K, TEMPERATURE = 50_000, 10_000, 512, 10, 20, 0.07
 PATH = sorted(STRENGTHS, reverse=True)

@@ -34,13 +34,13 @@ from typing import Any
 import torch
 
 from byol.algorithm import bootstrap_step
-from byol.bench import machine, peak_bytes
-from byol.data.folder import index_splits
+from byol.data.image.views import TwoViews
+from byol.data.index.folder import index_splits
 from byol.data.loader import permutation
-from byol.data.views import TwoViews
-from byol.learner import build
-from byol.recipes import named
-from byol.run.device import keep_freed_memory, pick_device, usable_cores
+from byol.lab.speed import machine, peak_bytes
+from byol.recipe.names import named
+from byol.system.device import keep_freed_memory, pick_device, usable_cores
+from byol.training.learner import build
 from ranks import run as run_ranks
 
 BATCHES = (16, 32, 64, 128, 256, 512)

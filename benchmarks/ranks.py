@@ -20,10 +20,10 @@ from datetime import UTC, datetime
 import torch
 
 from byol.algorithm import bootstrap_step
-from byol.learner import build
-from byol.recipes import named
-from byol.run.device import keep_freed_memory, usable_cores
-from byol.run.processes import Processes, joined
+from byol.recipe.names import named
+from byol.system.device import keep_freed_memory, usable_cores
+from byol.system.processes import Processes, joined
+from byol.training.learner import build
 
 
 def measure(processes: Processes, recipe_name: str, batch: int, steps: int) -> None:

@@ -18,8 +18,8 @@ import byol
 from byol.data.images import open_data
 from byol.evaluate.features import encode_with
 from byol.evaluate.unlabelled import unlabelled
-from byol.run.device import pick_device
 from byol.run.folder import RunFolder, provenance
+from byol.system.device import pick_device
 
 LESS_IS_BETTER = {"alignment", "uniformity", "alpha_req"}
 RESAMPLES = 2_000

@@ -33,10 +33,10 @@ from PIL import Image
 from torch import Tensor
 from torchvision.transforms import InterpolationMode, v2
 
-from byol.bench import machine
-from byol.data.resample import crop_resize, crop_resize_view
-from byol.data.views import TwoViews, View
-from byol.run.device import keep_freed_memory
+from byol.data.image.resample import crop_resize, crop_resize_view
+from byol.data.image.views import TwoViews, View
+from byol.lab.speed import machine
+from byol.system.device import keep_freed_memory
 
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 JITTER = (0.4, 0.4, 0.2, 0.1)

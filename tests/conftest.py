@@ -10,11 +10,11 @@ import torch
 from PIL import Image
 from tests.ranks import Ranks
 
-from byol.data.views import TwoViews, View
+from byol.data.image.views import TwoViews, View
 from byol.model.encoder import ConvNet
 from byol.model.head import Mlp
-from byol.recipe import Recipe
-from byol.recipes import builtin
+from byol.recipe.names import builtin
+from byol.recipe.spec import Recipe
 
 
 @pytest.fixture(autouse=True)

@@ -15,8 +15,8 @@ import pytest
 from PIL import Image
 
 from byol.cli import PROTOCOLS, VERBS, main
-from byol.recipe import Recipe, read_recipe
-from byol.recipes import RECIPES
+from byol.recipe.names import RECIPES
+from byol.recipe.spec import Recipe, read_recipe
 from byol.run.folder import RunFolder
 
 MakeRecipe = Callable[[Path | str], Recipe]

@@ -9,7 +9,7 @@ import pytest
 
 from byol.cli import PROTOCOLS
 from byol.evaluate.unlabelled import Unlabelled
-from byol.recipes import RECIPES
+from byol.recipe.names import RECIPES
 
 ROOT = Path(__file__).parent.parent
 ALGORITHM = (ROOT / "docs" / "algorithm.md").read_text()

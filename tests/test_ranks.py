@@ -15,22 +15,22 @@ import torch
 from tests.ranks import Ranks
 from torch import Tensor
 
-import byol.learner
-import byol.pretrain
+import byol.training.learner
+import byol.training.loop
 from byol.algorithm import bootstrap_step
 from byol.data.loader import batches
+from byol.errors import Interrupted, UserError
 from byol.model.encoder import ConvNet
 from byol.model.head import Mlp
 from byol.model.predictor import DirectPred
 from byol.optim import AdamW, Lars, Sgd
-from byol.pretrain import pretrain
-from byol.recipe import Recipe
-from byol.recipes import builtin
+from byol.recipe.names import builtin
+from byol.recipe.spec import Recipe
 from byol.run import checkpoint
-from byol.run.device import Device
-from byol.run.errors import Interrupted, UserError
 from byol.run.folder import RunFolder
 from byol.run.record import read
+from byol.system.device import Device
+from byol.training.loop import pretrain
 
 MakeRecipe = Callable[[Path | str], Recipe]
 STEPS, BATCH, CLASSES = 4, 64, 3
@@ -54,11 +54,11 @@ def weights_after_steps(recipe: Recipe, world_size: int, broken: str = "") -> di
     """Return weights, momenta and running statistics after some steps in float64, in one of the processes."""
     rank = torch.distributed.get_rank() if world_size > 1 else 0
     device = Device(torch.device("cpu"), "float32", rank, world_size)
-    breaking = mock.patch.object(byol.learner, broken) if broken else nullcontext()
+    breaking = mock.patch.object(byol.training.learner, broken) if broken else nullcontext()
     torch.set_default_dtype(torch.float64)
     try:
         with breaking:
-            learner = byol.learner.build(recipe, device, num_classes=CLASSES)
+            learner = byol.training.learner.build(recipe, device, num_classes=CLASSES)
         random = torch.Generator().manual_seed(1)
         share = slice(rank * BATCH // world_size, (rank + 1) * BATCH // world_size)
         for _ in range(STEPS):
@@ -118,7 +118,7 @@ def run(recipe: Recipe, out: Path, stop_at: int = -1, rank: int = 1, **how: Any)
             seen.append((batch.step, batch.index.tolist()))
             yield batch
 
-    with mock.patch.object(byol.pretrain, "batches", stream):
+    with mock.patch.object(byol.training.loop, "batches", stream):
         try:
             pretrain(recipe, out, workers=0, **how)
         except (Interrupted, UserError) as error:
@@ -207,7 +207,7 @@ def _diverging(recipe: Recipe, out: Path) -> str:
                 batch.views[0].fill_(float("nan"))
             yield batch
 
-    with mock.patch.object(byol.pretrain, "batches", stream), pytest.raises(UserError) as error:
+    with mock.patch.object(byol.training.loop, "batches", stream), pytest.raises(UserError) as error:
         pretrain(recipe, out, workers=0)
     return str(error.value)
 

@@ -11,11 +11,11 @@ from tests.reference_step import Array, Arrays, Departure, State, reference_step
 from torch import Tensor, nn
 
 from byol.algorithm import Online, bootstrap_losses, bootstrap_step
-from byol.classifier import OnlineClassifier
 from byol.model.head import Mlp
 from byol.model.norm import BatchNorm, NoNorm
 from byol.model.target import Ema, EmaTarget
 from byol.optim import Lars, Sgd
+from byol.training.classifier import OnlineClassifier
 
 LEARNING_RATES = (0.7, 1.3, 2.1)
 TAUS = (0.9, 0.96, 0.99)

@@ -16,10 +16,11 @@ import torch
 from safetensors.torch import load_file
 from torch import nn
 
-import byol.pretrain
-from byol.ablation import Change, put, put_norm
+import byol.training.loop
+from byol.data.image.views import MultiCrop
 from byol.data.loader import Batch, batches
-from byol.data.views import MultiCrop
+from byol.errors import Interrupted, UserError
+from byol.lab.tables import Change, put, put_norm
 from byol.model.head import SimSiamProjector
 from byol.model.norm import GroupNorm, LayerNorm
 from byol.model.predictor import (
@@ -31,13 +32,12 @@ from byol.model.predictor import (
     SymmetricLinear,
 )
 from byol.model.target import ConstantEma, Fixed, Shared
-from byol.pretrain import Timeline, pretrain
-from byol.recipe import Recipe, read_recipe
+from byol.recipe.spec import Recipe, read_recipe
 from byol.run import checkpoint
-from byol.run.errors import Interrupted, UserError
 from byol.run.folder import RunFolder
 from byol.run.record import read
 from byol.schedule import ConstantRate, FollowingRate
+from byol.training.loop import Timeline, pretrain
 
 MakeRecipe = Callable[[Path | str], Recipe]
 
@@ -79,7 +79,7 @@ def stop_after(monkeypatch: pytest.MonkeyPatch, step: int) -> None:
                 os.kill(os.getpid(), signal.SIGTERM)
             yield batch
 
-    monkeypatch.setattr(byol.pretrain, "batches", stream)
+    monkeypatch.setattr(byol.training.loop, "batches", stream)
 
 
 @pytest.mark.parametrize("workers", [0, 1, 2])
@@ -202,7 +202,7 @@ def test_after_kill_minus_nine_it_continues_from_the_last_checkpoint(
     pretrain(recipe, tmp_path / "whole", workers=0)
     program = (
         "import sys, torch; torch.set_num_threads(1);"
-        "from pathlib import Path; from byol.recipe import read_recipe; from byol.pretrain import pretrain;"
+        "from pathlib import Path; from byol.recipe.spec import read_recipe; from byol.training.loop import pretrain;"
         "pretrain(read_recipe(Path(sys.argv[1])), sys.argv[2], workers=2, checkpoint_seconds=0)"
     )
     out = tmp_path / "killed"

@@ -9,24 +9,24 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from byol.algorithm import Branch, Online, bootstrap_step
-    from byol.data.pack import pack
-    from byol.evaluate.judge import compare, judge, measure, transfer
+    from byol.data.packing import pack
+    from byol.errors import Interrupted, UserError
+    from byol.evaluate.judging import compare, judge, measure, transfer
     from byol.evaluate.protocol import FewLabels, FineTune, Knn, Linear, LinearSgd, Retrain
     from byol.evaluate.result import Comparison, Measured, Result, Transfer
-    from byol.pretrain import pretrain
-    from byol.pretrained import Pretrained, load
-    from byol.recipe import Recipe, diff, read_recipe
-    from byol.recipes import RECIPES, named
-    from byol.run.errors import Interrupted, UserError
+    from byol.recipe.names import RECIPES, named
+    from byol.recipe.spec import Recipe, diff, read_recipe
+    from byol.training.loop import pretrain
+    from byol.weights.pretrained import Pretrained, load
 
 _HOME = {
     "Branch": "algorithm",
     "Online": "algorithm",
     "bootstrap_step": "algorithm",
-    "compare": "evaluate.judge",
-    "judge": "evaluate.judge",
-    "measure": "evaluate.judge",
-    "transfer": "evaluate.judge",
+    "compare": "evaluate.judging",
+    "judge": "evaluate.judging",
+    "measure": "evaluate.judging",
+    "transfer": "evaluate.judging",
     "FewLabels": "evaluate.protocol",
     "FineTune": "evaluate.protocol",
     "Knn": "evaluate.protocol",
@@ -37,17 +37,17 @@ _HOME = {
     "Measured": "evaluate.result",
     "Result": "evaluate.result",
     "Transfer": "evaluate.result",
-    "pack": "data.pack",
-    "pretrain": "pretrain",
-    "Pretrained": "pretrained",
-    "load": "pretrained",
-    "Recipe": "recipe",
-    "diff": "recipe",
-    "read_recipe": "recipe",
-    "RECIPES": "recipes",
-    "named": "recipes",
-    "Interrupted": "run.errors",
-    "UserError": "run.errors",
+    "pack": "data.packing",
+    "pretrain": "training.loop",
+    "Pretrained": "weights.pretrained",
+    "load": "weights.pretrained",
+    "Recipe": "recipe.spec",
+    "diff": "recipe.spec",
+    "read_recipe": "recipe.spec",
+    "RECIPES": "recipe.names",
+    "named": "recipe.names",
+    "Interrupted": "errors",
+    "UserError": "errors",
 }
 
 __all__ = [

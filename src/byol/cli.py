@@ -15,10 +15,10 @@ from itertools import dropwhile, takewhile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from byol.run.errors import Interrupted, UserError
+from byol.errors import Interrupted, UserError
 
 if TYPE_CHECKING:
-    from byol.recipe import Recipe
+    from byol.recipe.spec import Recipe
 
 Flags = TypeVar("Flags")
 Value = TypeVar("Value")
@@ -62,10 +62,10 @@ def _tell(sentence: str) -> None:
 
 def pretrain(words: list[str]) -> None:
     """[RECIPE] --data PATH --out RUN: learn an encoder from images without labels."""
-    from byol.pretrain import pretrain
-    from byol.recipe import Recipe, read_recipe
-    from byol.recipes import named
+    from byol.recipe.names import named
+    from byol.recipe.spec import Recipe, read_recipe
     from byol.run.folder import RunFolder
+    from byol.training.loop import pretrain
 
     @dataclass(frozen=True, kw_only=True)
     class Pretrain(Recipe):
@@ -174,7 +174,7 @@ def _judge(name: str, kind: type[Any], words: list[str], **slots: Any) -> None:
         words: the command line behind the name.
         slots: fields that hold a class with fields of its own.
     """
-    from byol.evaluate.judge import judge
+    from byol.evaluate.judging import judge
 
     @dataclass(frozen=True, kw_only=True)
     class Asked:
@@ -212,7 +212,7 @@ def _judge(name: str, kind: type[Any], words: list[str], **slots: Any) -> None:
 
 def _transfer(words: list[str]) -> None:
     """linear and fine-tune on several sets: --data PATH PATH ..."""
-    from byol.evaluate.judge import transfer
+    from byol.evaluate.judging import transfer
     from byol.evaluate.protocol import FineTune, Linear
 
     @dataclass(frozen=True, kw_only=True)
@@ -249,7 +249,7 @@ def _transfer(words: list[str]) -> None:
 
 def _unlabelled(words: list[str]) -> None:
     """spread, effective rank, RankMe, alpha-ReQ, alignment and uniformity, without labels"""
-    from byol.evaluate.judge import measure
+    from byol.evaluate.judging import measure
 
     @dataclass(frozen=True, kw_only=True)
     class Asked:
@@ -282,7 +282,7 @@ def compare(words: list[str]) -> int:
     """RUN_A RUN_B --data PATH: is A better? Exit code 0 yes, 3 undecided, 4 B is."""
     from typing import Literal
 
-    from byol.evaluate.judge import compare
+    from byol.evaluate.judging import compare
     from byol.evaluate.protocol import FineTune, Knn, Linear
 
     @dataclass(frozen=True, kw_only=True)
@@ -353,8 +353,8 @@ def recipes(words: list[str]) -> None:
     from rich.console import Console
     from rich.table import Table
 
-    from byol.recipe import diff
-    from byol.recipes import RECIPES, named
+    from byol.recipe.names import RECIPES, named
+    from byol.recipe.spec import diff
 
     if {"-h", "--help"} & set(words):
         print(f"usage: byol recipes {recipes.__doc__}")
@@ -384,8 +384,8 @@ def ablate(words: list[str]) -> None:
     from rich.markdown import Markdown
     from rich.table import Table
 
-    from byol.ablation import TABLES
-    from byol.laboratory import ablate
+    from byol.lab.laboratory import ablate
+    from byol.lab.tables import TABLES
 
     @dataclass(frozen=True, kw_only=True)
     class Ablate:
@@ -431,9 +431,9 @@ def ablate(words: list[str]) -> None:
 
 def bench(words: list[str]) -> None:
     """[RECIPE] [--data PATH]: how fast is it here, and how near to the machine's limit?"""
-    from byol.bench import bench
-    from byol.recipe import Recipe
-    from byol.recipes import named
+    from byol.lab.speed import bench
+    from byol.recipe.names import named
+    from byol.recipe.spec import Recipe
 
     @dataclass(frozen=True, kw_only=True)
     class Bench(Recipe):
@@ -465,7 +465,7 @@ def bench(words: list[str]) -> None:
 
 def pack(words: list[str]) -> None:
     """PATH --out FILE: write a compact copy of a set, made smaller beforehand, as one file."""
-    from byol.data.pack import pack
+    from byol.data.packing import pack
 
     @dataclass(frozen=True, kw_only=True)
     class Pack:
@@ -499,7 +499,7 @@ def pack(words: list[str]) -> None:
 
 def import_(words: list[str]) -> None:
     """FILE.pkl --out RUN: turn an officially published checkpoint into an encoder."""
-    from byol.official import import_official
+    from byol.weights.official import import_official
 
     @dataclass(frozen=True, kw_only=True)
     class Import:
@@ -608,15 +608,15 @@ def _paths(value: Any, prefix: str = "") -> list[str]:
 
 
 def _values(recipe: "Recipe") -> dict[str, Any]:
-    from byol.recipe import Recipe
+    from byol.recipe.spec import Recipe
 
     return {field.name: getattr(recipe, field.name) for field in fields(Recipe)}
 
 
 def _recipe(name: str) -> "Recipe":
     """Return a named recipe, or that of a JSON file."""
-    from byol.recipe import read_recipe
-    from byol.recipes import named
+    from byol.recipe.names import named
+    from byol.recipe.spec import read_recipe
 
     return read_recipe(Path(name)) if name.endswith(".json") else named(name)
 

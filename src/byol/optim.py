@@ -12,7 +12,7 @@ from typing import Any, Literal, overload
 import torch
 from torch import Tensor, nn
 
-from byol.run.errors import refuse_below
+from byol.errors import refuse_below
 
 
 @dataclass(frozen=True, kw_only=True)

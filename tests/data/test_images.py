@@ -9,11 +9,11 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image
 
-from byol.data.decode import Decoded, Jpeg, UndecodableImage
-from byol.data.decode import opened as opened_image
-from byol.data.folder import index_folder
+from byol.data.image.decode import Decoded, Jpeg, UndecodableImage
+from byol.data.image.decode import opened as opened_image
 from byol.data.images import Files, Packed, central, near, open_data, packed, refuse_many_bad
-from byol.run.errors import UserError
+from byol.data.index.folder import index_folder
+from byol.errors import UserError
 
 
 def write_images(root: Path, count: int, size: tuple[int, int] = (12, 10)) -> NDArray[np.uint8]:
@@ -64,7 +64,7 @@ def test_second_opening_decodes_only_the_sample(
         calls.append(len(data))
         return opened_image(data)
 
-    monkeypatch.setattr("byol.data.folder.opened", counted)
+    monkeypatch.setattr("byol.data.index.folder.opened", counted)
     again = opened(root, cache)
     assert isinstance(first, Packed)
     assert isinstance(again, Packed)

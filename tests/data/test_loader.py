@@ -15,14 +15,14 @@ import pytest
 import torch
 from PIL import Image
 
-from byol.data.folder import index_folder
+from byol.data.image.resample import crop_resize
+from byol.data.image.views import MultiCrop, TwoViews, View
 from byol.data.images import Files, Packed
+from byol.data.index.folder import index_folder
 from byol.data.loader import Batch, batches, permutation
-from byol.data.resample import crop_resize
-from byol.data.views import MultiCrop, TwoViews, View
-from byol.figure import SHOWN, _sheet
-from byol.recipes import builtin
-from byol.run.errors import UserError
+from byol.errors import UserError
+from byol.page.figure import SHOWN, _sheet
+from byol.recipe.names import builtin
 
 PLAIN = View(flip=0.0, jitter=0.0, grayscale=0.0, blur=0.0)  # its views are its crops, bit for bit
 UNCHANGED: dict[str, Any] = {"mean": (0.0, 0.0, 0.0), "std": (1.0, 1.0, 1.0)}
@@ -374,7 +374,7 @@ def test_crops_of_coarsely_decoded_images_are_near_those_of_whole_ones(
     photos: Files, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     coarse = run(photos, batch_size=8, total_steps=3)
-    monkeypatch.setattr("byol.data.decode._COARSER", ())
+    monkeypatch.setattr("byol.data.image.decode._COARSER", ())
     whole = run(photos, batch_size=8, total_steps=3)
     for one, other in zip(coarse, whole, strict=True):
         assert np.array_equal(one.index, other.index)
@@ -389,7 +389,7 @@ def test_crops_that_need_every_pixel_are_those_of_before(
 ) -> None:
     options: dict[str, Any] = {"batch_size": 8, "total_steps": 1, "views": replace(VIEWS, size=180)}
     batch = run(photos, **options)
-    monkeypatch.setattr("byol.data.decode._COARSER", ())
+    monkeypatch.setattr("byol.data.image.decode._COARSER", ())
     assert_same(batch, run(photos, **options))
 
 

@@ -9,9 +9,9 @@ import torch
 from PIL import Image
 
 from byol.model.encoder import ConvNet
-from byol.pretrained import Pretrained
-from byol.run.device import Device, pick_device
-from byol.run.progress import Progress
+from byol.system.device import Device, pick_device
+from byol.system.progress import Progress
+from byol.weights.pretrained import Pretrained
 
 COLOURS = {"blue": (70, 90, 160), "green": (70, 160, 90), "red": (160, 90, 70)}
 MakeSet = Callable[..., Path]

@@ -8,12 +8,12 @@ from torch import Tensor
 from torch.utils.hooks import RemovableHandle
 
 from byol.data.images import cache_folder, central, open_data
+from byol.errors import UserError
 from byol.evaluate import features as module
 from byol.evaluate.features import kept_features
-from byol.pretrained import Pretrained
-from byol.run.device import Device
-from byol.run.errors import UserError
-from byol.run.progress import Progress
+from byol.system.device import Device
+from byol.system.progress import Progress
+from byol.weights.pretrained import Pretrained
 
 
 @pytest.fixture(autouse=True)

@@ -5,9 +5,9 @@ from sklearn.neighbors import KNeighborsClassifier
 from torch.nn import functional as F
 
 from byol.data.images import Packed
+from byol.errors import UserError
 from byol.evaluate.features import pixels
 from byol.evaluate.knn import knn_scores, knn_top1, nearest, top1
-from byol.run.errors import UserError
 
 
 def random_set(

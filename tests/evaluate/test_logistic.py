@@ -8,8 +8,8 @@ import torch
 from sklearn.linear_model import LogisticRegression
 from torch.nn import functional as F
 
+from byol.errors import UserError
 from byol.evaluate.logistic import STRENGTHS, _binary, _multinomial, _sum_over, fit_path
-from byol.run.errors import UserError
 
 PATH = (1e-4, 1e-2, 1.0, 100.0, 1e5)
 

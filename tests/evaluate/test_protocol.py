@@ -9,6 +9,7 @@ import torch
 from sklearn.linear_model import LogisticRegression
 from tests.evaluate.conftest import MakeSet
 
+from byol.errors import UserError
 from byol.evaluate.features import kept_features
 from byol.evaluate.protocol import (
     Bench,
@@ -23,10 +24,9 @@ from byol.evaluate.protocol import (
 )
 from byol.evaluate.supervised import Trained, Training, train
 from byol.evaluate.task import Labelled, Task, hold_out, open_task
-from byol.pretrained import Pretrained
-from byol.run.device import Device
-from byol.run.errors import UserError
-from byol.run.progress import Progress
+from byol.system.device import Device
+from byol.system.progress import Progress
+from byol.weights.pretrained import Pretrained
 
 QUICK: list[EvaluationProtocol] = [
     Knn(k=5),

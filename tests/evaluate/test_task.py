@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 from tests.evaluate.conftest import MakeSet
 
 from byol.data.images import Packed
+from byol.errors import UserError
 from byol.evaluate.task import Labelled, draw_few, hold_out, listed, open_task
-from byol.run.errors import UserError
 
 
 def labelled(counts: list[int]) -> Labelled:

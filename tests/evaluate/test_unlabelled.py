@@ -8,12 +8,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
+from byol.data.image.views import TwoViews
 from byol.data.images import Packed
-from byol.data.views import TwoViews
+from byol.errors import UserError
 from byol.evaluate.features import pixels
 from byol.evaluate.spread import feature_spread
 from byol.evaluate.unlabelled import alignment, alpha_req, rankme, uniformity, unlabelled
-from byol.run.errors import UserError
 
 MEASURES: list[Callable[[Tensor], float]] = [rankme, alpha_req, uniformity, lambda x: alignment(x, x.flip(0))]
 

@@ -10,13 +10,13 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from byol.data.views import TwoViews
+from byol.data.image.views import TwoViews
+from byol.errors import UserError
 from byol.model.encoder import ConvNet, ResNet, ResNetEncoder, Timm, representation_dim
 from byol.model.norm import BatchNorm, GroupNorm, LayerNorm, NoNorm
-from byol.pretrained import load, save_encoder
-from byol.recipe import from_json
-from byol.recipes import named
-from byol.run.errors import UserError
+from byol.recipe.names import named
+from byol.recipe.spec import from_json
+from byol.weights.pretrained import load, save_encoder
 
 SHORTCUTS: tuple[Literal["identity"], Literal["projection"]] = ("identity", "projection")
 

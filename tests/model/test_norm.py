@@ -8,6 +8,7 @@ from tests.ranks import Ranks
 from timm.layers.norm_act import BatchNormAct2d
 from torch import Tensor, nn
 
+from byol.errors import UserError
 from byol.model.norm import (
     BatchNorm,
     GroupNorm,
@@ -17,7 +18,6 @@ from byol.model.norm import (
     standardize,
     synchronize,
 )
-from byol.run.errors import UserError
 
 LAYERS = [(GroupNorm().conv(3, 5, 3), (2, 3, 6, 6)), (GroupNorm().linear(12, 5), (2, 12))]
 

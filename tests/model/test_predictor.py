@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from torch.multiprocessing.spawn import spawn
 
 from byol.algorithm import Online, bootstrap_step
+from byol.errors import UserError
 from byol.model.head import Mlp, SimSiamProjector
 from byol.model.predictor import (
     DirectCopy,
@@ -31,7 +32,6 @@ from byol.model.predictor import (
 from byol.model.target import Ema
 from byol.objective import regression_loss, unit
 from byol.optim import Sgd
-from byol.run.errors import UserError
 
 Array = NDArray[np.float64]
 P = 8

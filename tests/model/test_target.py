@@ -5,10 +5,10 @@ import torch
 from torch import Tensor, nn
 
 from byol.algorithm import Branch, Online, bootstrap_step
+from byol.errors import UserError
 from byol.model.head import Mlp
 from byol.model.target import ConstantEma, Ema, EmaTarget, Fixed, Shared, SharedTarget
 from byol.optim import Lars, Sgd
-from byol.run.errors import UserError
 
 
 def network(seed: int = 0) -> Online:

@@ -5,8 +5,8 @@ from typing import Any
 import pytest
 import torch
 
+from byol.errors import UserError
 from byol.run import checkpoint
-from byol.run.errors import UserError
 
 CPU = torch.device("cpu")
 

@@ -19,12 +19,12 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from byol.data import archive
-from byol.data.decode import Decoded, Jpeg, UndecodableImage
-from byol.data.folder import Index, index_list, index_splits, map_array, whole_file
-from byol.data.packfile import PackIndex, is_pack, open_pack
-from byol.data.resample import crop_resize, crop_resize_one
-from byol.run.errors import UserError
+from byol.data.image.decode import Decoded, Jpeg, UndecodableImage
+from byol.data.image.resample import crop_resize, crop_resize_one
+from byol.data.index import archive
+from byol.data.index.folder import Index, index_list, index_splits, map_array, whole_file
+from byol.data.index.packfile import PackIndex, is_pack, open_pack
+from byol.errors import UserError
 
 LISTS = (".txt", ".csv")
 

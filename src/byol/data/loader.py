@@ -18,12 +18,12 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from byol.data.decode import Decoded, Jpeg, UndecodableImage
+from byol.data.image.decode import Decoded, Jpeg, UndecodableImage
+from byol.data.image.resample import crop_resize, crop_resize_view, needed_share
+from byol.data.image.views import MultiCrop, OneView, TwoViews
 from byol.data.images import Files, Packed, refuse_many_bad
-from byol.data.resample import crop_resize, crop_resize_view, needed_share
-from byol.data.views import MultiCrop, OneView, TwoViews
-from byol.run.errors import UserError
-from byol.run.processes import Processes
+from byol.errors import UserError
+from byol.system.processes import Processes
 
 # Images opened before their boxes are drawn. Drawing for one at a time takes a third as long as decoding, and
 # a PNG is decoded as soon as it is opened: a whole batch of photographs may not fit into memory.

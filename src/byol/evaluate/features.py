@@ -14,11 +14,11 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from byol.data.images import Files, Packed, cache_folder, central, fingerprint
-from byol.pretrained import Pretrained
-from byol.run.device import Device
-from byol.run.errors import UserError
-from byol.run.lock import alone
-from byol.run.progress import Progress
+from byol.errors import UserError
+from byol.system.device import Device
+from byol.system.lock import alone
+from byol.system.progress import Progress
+from byol.weights.pretrained import Pretrained
 
 Encode = Callable[[Tensor], Tensor]
 

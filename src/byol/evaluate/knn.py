@@ -7,8 +7,8 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from byol.data.images import Files, Packed
+from byol.errors import UserError
 from byol.evaluate.features import Encode, features
-from byol.run.errors import UserError
 
 
 def knn_scores(

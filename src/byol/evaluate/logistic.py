@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from byol.run.errors import UserError
+from byol.errors import UserError
 
 # The published range: 45 strengths, evenly spaced in their logarithm (BYOL, appendix D.2).
 STRENGTHS = tuple(float(strength) for strength in np.logspace(-6, 5, 45))

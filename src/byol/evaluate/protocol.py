@@ -17,16 +17,16 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from byol.errors import UserError, refuse_below
 from byol.evaluate import metrics
 from byol.evaluate.features import RawPixels, kept_features
 from byol.evaluate.knn import knn_scores
 from byol.evaluate.logistic import STRENGTHS, Regression, fit_path
 from byol.evaluate.supervised import Classifier, Trained, Training, logits_of, train
 from byol.evaluate.task import Labelled, Task, draw_few, hold_out, listed
-from byol.pretrained import Pretrained
-from byol.run.device import Device
-from byol.run.errors import UserError, refuse_below
-from byol.run.progress import Progress
+from byol.system.device import Device
+from byol.system.progress import Progress
+from byol.weights.pretrained import Pretrained
 
 
 @dataclass(frozen=True)

@@ -20,17 +20,17 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.nn.modules.batchnorm import _BatchNorm
 
+from byol.data.image.views import OneView
 from byol.data.images import Packed, cache_folder
 from byol.data.loader import batches
-from byol.data.views import OneView
+from byol.errors import UserError
 from byol.evaluate.features import encode_with, features
 from byol.evaluate.task import Labelled
-from byol.pretrained import Pretrained
 from byol.run import checkpoint
-from byol.run.device import Device, usable_cores
-from byol.run.errors import UserError
-from byol.run.lock import alone
-from byol.run.progress import Progress
+from byol.system.device import Device, usable_cores
+from byol.system.lock import alone
+from byol.system.progress import Progress
+from byol.weights.pretrained import Pretrained
 
 _FORMAT = 3  # raise it whenever the same settings give another classifier
 

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from byol.data.images import Files, Packed, fingerprint, open_data
-from byol.run.errors import UserError
+from byol.errors import UserError
 
 Metric = Literal["top1", "mean_per_class", "voc_map"]
 Indices = NDArray[np.int64]

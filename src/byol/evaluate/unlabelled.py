@@ -11,13 +11,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from byol.data.image.views import TwoViews
 from byol.data.images import Files, Packed
 from byol.data.loader import batches, permutation
-from byol.data.views import TwoViews
+from byol.errors import UserError
 from byol.evaluate.features import Encode, features
 from byol.evaluate.spread import effective_rank, feature_spread
 from byol.objective import unit
-from byol.run.errors import UserError
 
 # Ranks whose eigenvalues alpha_req fits. A choice, as are its weights: the first few eigenvalues follow no
 # law, and the last ones are noise of the sample.

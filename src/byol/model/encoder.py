@@ -15,8 +15,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from byol.errors import UserError, refuse_below
 from byol.model.norm import BatchNorm, Norm
-from byol.run.errors import UserError, refuse_below
 
 _BLOCKS = {
     18: (2, 2, 2, 2),

@@ -6,8 +6,8 @@ from typing import Literal
 
 from torch import Tensor, nn
 
+from byol.errors import refuse_below
 from byol.model.norm import BatchNorm, Norm
-from byol.run.errors import refuse_below
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from byol.run.errors import UserError
+from byol.errors import UserError
 
 
 class _PlainLayers:

@@ -12,9 +12,9 @@ import torch.distributed
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from byol.errors import UserError, refuse_below
 from byol.model.head import Head
 from byol.objective import unit
-from byol.run.errors import UserError, refuse_below
 
 
 @dataclass(frozen=True, kw_only=True)

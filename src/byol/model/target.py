@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from byol.algorithm import Branch, Online
-from byol.run.errors import UserError
+from byol.errors import UserError
 from byol.schedule import cosine_tau
 
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 
-from byol.run.errors import UserError
+from byol.errors import UserError
 
 FORMAT = 3
 KEEP = 2

@@ -11,8 +11,8 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from byol.run.device import usable_cores
-from byol.run.errors import UserError
+from byol.errors import UserError
+from byol.system.device import usable_cores
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,192 @@
+"""What a table of the laboratory found: mean and spread of each cell, and which published findings hold."""
+
+import math
+import statistics
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from byol.lab.tables import Finding, Place, Table
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What the seeds of a cell found.
+
+    Args:
+        values: kNN top-1 in percent, one per seed that finished.
+        random: that of the random initialisations.
+        pixels: that of raw pixels.
+        failures: sentences of the seeds that did not finish.
+        spread: feature spread of the projections at the end, mean; 0 is collapsed.
+        minutes: of wall-clock time per run, mean.
+    """
+
+    values: tuple[float, ...]
+    random: float
+    pixels: float
+    failures: tuple[str, ...]
+    spread: float
+    minutes: float
+
+    @property
+    def mean(self) -> float:
+        """Mean over the seeds; NaN when none finished."""
+        return statistics.fmean(self.values) if self.values else math.nan
+
+    @property
+    def deviation(self) -> float:
+        """Standard deviation over the seeds; 0 for one."""
+        return statistics.stdev(self.values) if len(self.values) > 1 else 0.0
+
+    def __str__(self) -> str:
+        if not self.values:
+            return "diverged"
+        lost = f", {len(self.failures)} diverged" if self.failures else ""
+        return f"{self.mean:.1f} ± {self.deviation:.1f}{lost}"
+
+
+def verdict(finding: Finding, outcomes: dict[Place, Outcome]) -> str:
+    """Return whether a finding holds: "holds", "does not hold" or "cannot be told".
+
+    It can be told when the means differ by more than twice the standard error of their difference, which
+    takes two seeds or more of each. A cell that diverged loses against one that did not.
+    """
+    better, worse = outcomes[finding.better], outcomes[finding.worse]
+    if not better.values or not worse.values:
+        return "holds" if better.values else "does not hold" if worse.values else "cannot be told"
+    if min(len(better.values), len(worse.values)) < 2:
+        return "cannot be told"
+    error = math.sqrt(sum(side.deviation**2 / len(side.values) for side in (better, worse)))
+    difference = better.mean - worse.mean
+    if abs(difference) <= 2 * error:
+        return "cannot be told"
+    return "holds" if difference > 0 else "does not hold"
+
+
+def report(table: Table, outcomes: dict[Place, Outcome], facts: dict[str, Any]) -> str:
+    """Return a table as Markdown: what was found, what was published, and which findings hold."""
+    published = {(cell.row, cell.column): cell.published for cell in table.cells}
+    baselines = [outcome for outcome in outcomes.values() if outcome.values]
+
+    def entry(place: Place) -> str:
+        spread = outcomes[place].spread
+        return (
+            f"**{outcomes[place]}**"
+            + ("" if published[place] is None else f" ({published[place]:g})")
+            + (f", spread {spread:.2f}" if math.isfinite(spread) else "")
+        )
+
+    def against(finding: Finding) -> str:
+        figures = published[finding.better], published[finding.worse]
+        return " against ".join("?" if figure is None else f"{figure:g}" for figure in figures)
+
+    minutes = sum(one.minutes * len(one.values) for one in baselines)
+    corner = " \\ ".join(axis for axis in table.axes if axis)
+    lines = [
+        f"# {table.title}",
+        "",
+        f"kNN top-1 in %, mean ± standard deviation of {facts['seeds']} seeds, {facts['budget_epochs']} "
+        f"epochs of `{facts['recipe']}` on {facts['data']}; in brackets what was published: {table.source}. "
+        "Spread: of the projections' directions at the end, 1 spread evenly, 0 collapsed.",
+        "",
+        f"| {corner} | " + " | ".join(table.columns) + " |",
+        "|---" * (len(table.columns) + 1) + "|",
+        *(
+            f"| {row} | " + " | ".join(entry((row, column)) for column in table.columns) + " |"
+            for row in table.rows
+        ),
+        "",
+    ]
+    if baselines:
+        lines += [
+            f"To be beaten: random initialisation {_range(one.random for one in baselines)}, "
+            f"raw pixels {_range(one.pixels for one in baselines)}.",
+            "",
+        ]
+    lines += ["| finding of the papers | published | here |", "|---|---|---|"]
+    for finding in table.findings:
+        sides = f"{outcomes[finding.better]} against {outcomes[finding.worse]}"
+        lines.append(
+            f"| {finding.sentence} | {against(finding)} | **{verdict(finding, outcomes)}**: {sides} |"
+        )
+    lines += [
+        "",
+        "Told is what differs by more than twice the standard error of the difference of the means.",
+        "",
+        f"`byol ablate {table.name} --recipe {facts['recipe']} --seeds {facts['seeds']} "
+        f"--budget {facts['budget_epochs']}`, {facts['date']}, {facts['processor']}, {facts['cores']} cores, "
+        f"torch {facts['versions']['torch']}; its runs took {minutes:.0f} minutes of one core each, in all.",
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def draw_outcomes(path: Path, table: Table, outcomes: dict[Place, Outcome]) -> None:
+    """Write a figure: each cell as found, with its spread, beside what was published."""
+    from matplotlib.figure import Figure
+
+    names = [
+        " / ".join(part for part in (cell.row, cell.column) if len(table.columns) > 1 or part == cell.row)
+        for cell in table.cells
+    ]
+    places = [(cell.row, cell.column) for cell in table.cells]
+    heights = range(len(names))
+    figure = Figure(figsize=(8.0, 1.4 + 0.28 * len(names)), layout="constrained")
+    here, there = figure.subplots(1, 2, sharey=True)
+    here.errorbar(
+        [outcomes[place].mean for place in places],
+        heights,
+        xerr=[outcomes[place].deviation for place in places],
+        fmt="o",
+        markersize=4,
+        capsize=3,
+    )
+    known = [outcome for outcome in outcomes.values() if outcome.values]
+    for style, label, of in (("--", "raw pixels", "pixels"), (":", "random initialisation", "random")):
+        if known:
+            at = statistics.fmean(getattr(outcome, of) for outcome in known)
+            here.axvline(at, linestyle=style, color="grey", label=label)
+    here.legend(fontsize=7, loc="best")
+    here.set_xlabel("found here: kNN top-1, %", fontsize=8)
+    there.plot(
+        [math.nan if cell.published is None else cell.published for cell in table.cells],
+        heights,
+        "s",
+        color="C1",
+    )
+    there.set_xlim(left=0)
+    there.set_xlabel("published: linear top-1 on ImageNet, %", fontsize=8)
+    here.set_yticks(list(heights), names, fontsize=8)
+    here.invert_yaxis()
+    for axes in (here, there):
+        axes.tick_params(axis="x", labelsize=7)
+        axes.grid(alpha=0.3)
+    figure.suptitle(table.title, fontsize=9)
+    figure.savefig(path, dpi=150, metadata={"Software": "byol"})
+
+
+def as_json(table: Table, outcomes: dict[Place, Outcome]) -> list[dict[str, Any]]:
+    """Return the cells of a table as JSON values."""
+    return [
+        {
+            "row": cell.row,
+            "column": cell.column,
+            "published": cell.published,
+            "knn_top1": list(outcomes[cell.row, cell.column].values),
+            "failures": list(outcomes[cell.row, cell.column].failures),
+            "feature_spread": _number(outcomes[cell.row, cell.column].spread),
+            "minutes": _number(outcomes[cell.row, cell.column].minutes),
+        }
+        for cell in table.cells
+    ]
+
+
+def _range(values: Iterable[float]) -> str:
+    values = list(values)
+    low, high = f"{min(values):.1f}", f"{max(values):.1f}"
+    return low if low == high else f"{low} to {high}"
+
+
+def _number(value: float) -> float | None:
+    return value if math.isfinite(value) else None

@@ -1,0 +1,1 @@
+"""What a run computes, as frozen data; the named ones by data set."""

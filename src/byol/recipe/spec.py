@@ -1,0 +1,173 @@
+"""A recipe: everything that decides what a run computes, as plain frozen data.
+
+Two runs of one recipe on the same data and machine are the same run, bit for bit. What does not
+change the result (where to write, how many workers) is an argument of `pretrain`, not a field here.
+"""
+
+import json
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import Field, TypeAdapter, ValidationError
+
+from byol.data.image.views import MultiCrop, TwoViews
+from byol.errors import UserError, refuse_below, refuse_seed
+from byol.model.encoder import ConvNet, ResNet, Timm
+from byol.model.head import Mlp, SimSiamProjector
+from byol.model.initialization import Initialization
+from byol.model.predictor import (
+    DirectCopy,
+    DirectPred,
+    Linear,
+    NoPredictor,
+    OptimalLinear,
+    SimSiamPredictor,
+    SymmetricLinear,
+)
+from byol.model.target import ConstantEma, Ema, Fixed, Shared
+from byol.optim import AdamW, Lars, Sgd
+from byol.schedule import ConstantRate, FollowingRate
+
+Predictor = (
+    Mlp | Linear | SymmetricLinear | SimSiamPredictor | DirectPred | DirectCopy | OptimalLinear | NoPredictor
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Recipe:
+    """What a run computes.
+
+    Args:
+        name: of the recipe this one comes from.
+        data: folder, list of paths, archive, or "builtin".
+        views: the two view distributions T and T'.
+        evaluation_size: side of the images that the finished encoder is shown, in pixels. Crops make
+            things look larger than whole images do, so it may be larger than `views.size` (1906.06423).
+        encoder: f.
+        projector: g.
+        predictor: q.
+        target: what predictions are compared with, and its tau.
+        optimizer: over theta, with the learning rate per 256 images.
+        batch_size: images per optimiser step, over all processes.
+        epochs: passes over the images.
+        warmup_epochs: passes during which the learning rate rises from 0; may be a fraction.
+        predictor_lr: learning rate of the predictor, beside that of the rest.
+        loss_weight: factor on the loss before its gradient; 1 sums the two directions as published.
+        micro_batches: equal parts of a batch whose gradients are averaged into one step; batch norm sees
+            one part at a time (BYOL, Table 16).
+        initialization: of all weights, see `model.initialization`.
+        precision: "auto" takes what is fast on the machine; else "bf16" or "float32".
+        seed: of initialisation, order and views, in [0, 2**31).
+    """
+
+    name: str
+    data: str
+    views: Annotated[TwoViews | MultiCrop, Field(discriminator="kind")]
+    evaluation_size: int
+    encoder: Annotated[ResNet | ConvNet | Timm, Field(discriminator="kind")]
+    projector: Annotated[Mlp | SimSiamProjector, Field(discriminator="kind")]
+    predictor: Annotated[Predictor, Field(discriminator="kind")]
+    target: Annotated[Ema | ConstantEma | Shared | Fixed, Field(discriminator="kind")]
+    optimizer: Annotated[Lars | Sgd | AdamW, Field(discriminator="kind")]
+    batch_size: int
+    epochs: int
+    warmup_epochs: float
+    predictor_lr: Annotated[FollowingRate | ConstantRate, Field(discriminator="kind")] = FollowingRate()
+    loss_weight: float = 1.0
+    micro_batches: int = 1
+    initialization: Initialization = "torch"
+    precision: Literal["auto", "bf16", "float32"] = "auto"
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if self.batch_size < 2:
+            raise UserError(
+                f"batch_size is {self.batch_size}, but batch norm needs 2 images or more to have a variance."
+            )
+        refuse_below("epochs", self.epochs, 1)
+        refuse_below("evaluation_size", self.evaluation_size, 1)
+        refuse_seed(self.seed)
+        if not 1 <= self.micro_batches <= self.batch_size // 2 or self.batch_size % self.micro_batches:
+            raise UserError(
+                f"micro_batches is {self.micro_batches}; it must divide batch_size = {self.batch_size} "
+                "into parts of 2 images or more."
+            )
+        if isinstance(self.predictor, Mlp) and self.predictor.out != self.projector.out:
+            raise UserError(
+                f"predictor.out is {self.predictor.out}, but projections have projector.out = "
+                f"{self.projector.out} numbers; make them equal."
+            )
+        if not 0 <= self.warmup_epochs < self.epochs:
+            raise UserError(
+                f"warmup_epochs is {self.warmup_epochs}; it must lie in [0, epochs = {self.epochs})."
+            )
+
+    @property
+    def peak_lr(self) -> float:
+        """The highest learning rate: base_lr * batch_size / 256."""
+        return self.optimizer.base_lr * self.batch_size / 256
+
+    def steps_per_epoch(self, num_images: int) -> int:
+        """Return the optimiser steps of one pass; images that do not fill a batch wait for the next pass.
+
+        Raises:
+            UserError: the batch is larger than the set.
+        """
+        if num_images < self.batch_size:
+            raise UserError(
+                f"batch_size is {self.batch_size}, but there are only {num_images} images; "
+                f"use --batch-size {max(2, num_images // 2)} or fewer."
+            )
+        return num_images // self.batch_size
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the recipe as JSON values."""
+        return json.loads(json.dumps(asdict(self)))  # type: ignore[no-any-return]
+
+
+def from_json(text: str, origin: str) -> Recipe:
+    """Read a recipe; unknown keys and wrong types are refused, not guessed at.
+
+    Args:
+        text: as `Recipe.to_json` gives it.
+        origin: where the text comes from, for the message.
+
+    Raises:
+        UserError: the first thing wrong, with its place.
+    """
+    try:
+        return TypeAdapter(Recipe).validate_json(text, strict=True, extra="forbid")
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        place = ".".join(str(part) for part in first["loc"]) or "the file"
+        raise UserError(f"{origin}: {place}: {first['msg']} (found {first['input']!r:.80}).") from error
+
+
+def read_recipe(path: Path) -> Recipe:
+    """Read a recipe from a JSON file, such as the `recipe.json` of a run.
+
+    Raises:
+        UserError: there is no such file, or it is not a recipe.
+    """
+    try:
+        text = path.read_text()
+    except OSError as error:
+        raise UserError(f"{path} cannot be read: {error.strerror}.") from error
+    return from_json(text, str(path))
+
+
+def diff(left: Recipe, right: Recipe) -> list[tuple[str, Any, Any]]:
+    """Return (field path, left value, right value) wherever two recipes differ; a missing side is None."""
+    a, b = _flatten(left.to_json()), _flatten(right.to_json())
+    return [(key, a.get(key), b.get(key)) for key in {**a, **b} if a.get(key) != b.get(key)]
+
+
+def _flatten(value: Any, prefix: str = "") -> dict[str, Any]:
+    if not isinstance(value, dict):
+        return {prefix: value}
+    return {
+        path: leaf
+        for key, inner in value.items()
+        for path, leaf in _flatten(inner, f"{prefix}.{key}" if prefix else key).items()
+    }

@@ -1,0 +1,1 @@
+"""What everything stands on: device, processes, signals, locks, progress."""

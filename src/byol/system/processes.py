@@ -1,0 +1,218 @@
+"""Processes that train together, as `torchrun` starts them: joining, agreeing, and waiting for each other.
+
+What the network computes travels over the default group (nccl on GPUs, gloo on the CPU). Signals, names and
+errors travel over a second one on the hosts, so that agreeing never waits for a GPU.
+"""
+
+import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from datetime import timedelta
+from typing import Any, ParamSpec, TypeVar
+
+import torch
+import torch.distributed
+from torch import Tensor, nn
+
+from byol.errors import UserError
+from byol.system.device import Device, PrecisionName, pick_device, usable_cores
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+_BUCKET_BYTES = 32 << 20  # large enough that a message's latency does not count
+_PATIENCE = timedelta(days=1)  # the first process may judge for long; one that dies is noticed at once
+
+
+@dataclass(frozen=True)
+class Processes:
+    """This process among those that train together; by default it is alone.
+
+    Every method but `device` is called by all of them, in the same order.
+
+    Args:
+        rank: of this process, in [0, world_size).
+        world_size: how many there are.
+        local_rank: of this process on its machine.
+        local_world_size: how many there are on this machine.
+        host: the group over which they agree; None for one alone.
+    """
+
+    rank: int = 0
+    world_size: int = 1
+    local_rank: int = 0
+    local_world_size: int = 1
+    host: torch.distributed.ProcessGroup | None = None
+
+    @property
+    def is_first(self) -> bool:
+        """Whether this one writes and speaks."""
+        return self.rank == 0
+
+    def device(self, precision: PrecisionName) -> Device:
+        """Return where this process computes: a GPU of its own, or the CPU."""
+        if self.host is None:
+            return pick_device(precision)
+        return replace(pick_device(precision, self.local_rank), rank=self.rank, world_size=self.world_size)
+
+    def most(self, *values: int) -> tuple[int, ...]:
+        """Return the largest of each value over all processes."""
+        if self.host is None:
+            return values
+        numbers = torch.tensor(values, dtype=torch.int64)
+        torch.distributed.all_reduce(numbers, torch.distributed.ReduceOp.MAX, self.host)
+        return tuple(numbers.tolist())
+
+    def gathered(self, value: T) -> list[T]:
+        """Return the values of all processes in the order of their ranks; they are pickled."""
+        values: list[Any] = [value]
+        if self.host is not None:
+            values *= self.world_size
+            torch.distributed.all_gather_object(values, value, self.host)
+        return values
+
+    def rows(self, rows: Tensor) -> Tensor:
+        """Return the rows (B', ...) of all processes below each other, on the device of this one's."""
+        if self.host is None:
+            return rows
+        return torch.cat(self.gathered(rows.cpu())).to(rows.device)
+
+    @contextmanager
+    def agreed(self) -> Iterator[None]:
+        """Context in which what stops one process stops all of them.
+
+        Raises:
+            UserError: in every process, what one of them raised.
+            OSError: in the process whose system said so; a `UserError` in the others.
+        """
+        if self.host is None:
+            yield
+            return
+        mine: UserError | OSError | None = None
+        try:
+            yield
+        except (UserError, OSError) as error:
+            mine = error
+        if self.most(mine is not None) == (1,):
+            told = [sentence for sentence in self.gathered(mine and str(mine)) if sentence]
+            raise mine or UserError(told[0])
+
+    def by_first(self, work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+        """Let the first process do something while the others wait; return to all what it returned."""
+        result: list[Any] = [None]
+        with self.agreed():
+            if self.is_first:
+                result = [work(*args, **kwargs)]
+        if self.host is not None:
+            torch.distributed.broadcast_object_list(result, 0, self.host)
+        return result[0]  # type: ignore[no-any-return]
+
+    @contextmanager
+    def in_turn(self) -> Iterator[None]:
+        """Context that the first process of each machine enters alone, the others after it (for caches)."""
+        if self.local_rank > 0:
+            self.most(0)
+        try:
+            yield
+        finally:
+            if self.local_rank == 0:
+                self.most(0)
+
+
+@contextmanager
+def joined() -> Iterator[Processes]:
+    """Join the processes that `torchrun` started, and leave them in the end, also after an error.
+
+    Without torchrun, or with one process, there is nothing to join. A group that exists already is used and
+    left as it is. On the CPU the processes of a machine share its cores.
+
+    Raises:
+        UserError: the environment is not torchrun's, or there are fewer GPUs than processes on this machine.
+    """
+    if int(os.environ.get("WORLD_SIZE", "1")) == 1:
+        yield Processes()
+        return
+    missing = [
+        name
+        for name in ("RANK", "LOCAL_RANK", "LOCAL_WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
+        if name not in os.environ
+    ]
+    if missing:
+        raise UserError(
+            f"WORLD_SIZE is {os.environ['WORLD_SIZE']}, but {', '.join(missing)} is not set: start with "
+            "torchrun, or unset WORLD_SIZE to train in one process."
+        )
+    local_rank, local_world_size = int(os.environ["LOCAL_RANK"]), int(os.environ["LOCAL_WORLD_SIZE"])
+    has_gpus = torch.cuda.is_available()
+    if has_gpus and local_world_size > torch.cuda.device_count():
+        raise UserError(
+            f"torchrun started {local_world_size} processes on this machine, which has "
+            f"{torch.cuda.device_count()} GPUs: use --nproc-per-node {torch.cuda.device_count()}."
+        )
+    threads, is_ours = torch.get_num_threads(), not torch.distributed.is_initialized()
+    try:
+        if has_gpus:
+            torch.cuda.set_device(local_rank)
+        else:
+            torch.set_num_threads(max(1, usable_cores() // local_world_size))
+        if is_ours:
+            torch.distributed.init_process_group("nccl" if has_gpus else "gloo")
+        host = torch.distributed.new_group(backend="gloo", timeout=_PATIENCE)
+        assert isinstance(host, torch.distributed.ProcessGroup)
+        yield Processes(
+            rank=torch.distributed.get_rank(),
+            world_size=torch.distributed.get_world_size(),
+            local_rank=local_rank,
+            local_world_size=local_world_size,
+            host=host,
+        )
+    finally:
+        torch.set_num_threads(threads)
+        if is_ours and torch.distributed.is_initialized():
+            torch.distributed.destroy_process_group()
+
+
+@torch.no_grad()
+def start_alike(*networks: nn.Module) -> None:
+    """Give networks the parameters and buffers that the first process has."""
+    for network in networks:
+        for tensor in (*network.parameters(), *network.buffers()):
+            whole = tensor.contiguous()
+            torch.distributed.broadcast(whole, 0)
+            tensor.copy_(whole)
+
+
+def average_gradients(optimizer: torch.optim.Optimizer) -> None:
+    """Make an optimiser replace the gradients by their means over all processes before each of its steps.
+
+    However many backward passes a step has, its gradients travel once (docs/decisions/0012).
+    """
+    optimizer.register_step_pre_hook(_average)
+
+
+@torch.no_grad()
+def _average(optimizer: torch.optim.Optimizer, args: Any, kwargs: Any) -> None:
+    gradients = [p.grad for group in optimizer.param_groups for p in group["params"] if p.grad is not None]
+    pending = []
+    for bucket in _buckets(gradients):
+        flat = torch.cat([gradient.flatten() for gradient in bucket])
+        pending.append((bucket, flat, torch.distributed.all_reduce(flat, async_op=True)))
+    for bucket, flat, work in pending:
+        assert work is not None
+        work.wait()
+        flat /= torch.distributed.get_world_size()
+        parts = torch.split(flat, [gradient.numel() for gradient in bucket])
+        torch._foreach_copy_(bucket, [part.view_as(g) for part, g in zip(parts, bucket, strict=True)])
+
+
+def _buckets(tensors: list[Tensor]) -> Iterator[list[Tensor]]:
+    """Yield tensors of one dtype together, up to `_BUCKET_BYTES`."""
+    for dtype in dict.fromkeys(tensor.dtype for tensor in tensors):
+        bucket: list[Tensor] = []
+        for tensor in (tensor for tensor in tensors if tensor.dtype == dtype):
+            if bucket and sum(t.nbytes for t in (*bucket, tensor)) > _BUCKET_BYTES:
+                yield bucket
+                bucket = []
+            bucket.append(tensor)
+        yield bucket

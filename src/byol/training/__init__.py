@@ -1,0 +1,1 @@
+"""Learning: the loop, what it holds, what it watches."""

@@ -1,0 +1,113 @@
+"""Everything that changes while a run learns, in one place: what a checkpoint holds is what stands here."""
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from byol.algorithm import Online
+from byol.model.encoder import representation_dim
+from byol.model.initialization import initialize
+from byol.model.norm import synchronize
+from byol.model.target import EmaTarget, SharedTarget
+from byol.recipe.spec import Recipe
+from byol.system.device import Device
+from byol.system.processes import average_gradients, start_alike
+from byol.training.classifier import OnlineClassifier
+
+
+@dataclass(kw_only=True)
+class Learner:
+    """The state of a run.
+
+    Args:
+        online: the network with parameters theta.
+        target: the network it is compared with.
+        optimizer: over theta.
+        classifier: watches the representations, where there are labels.
+        step: optimiser steps done; order, views and schedules are functions of it.
+        seconds: wall-clock time spent, over all resumptions.
+        bad_files: names of files that could not be decoded.
+        baselines: accuracies to be beaten, measured before the first step.
+        losses: () each, of the steps since the last record, over all processes, left on the device.
+    """
+
+    online: Online
+    target: EmaTarget | SharedTarget
+    optimizer: torch.optim.Optimizer
+    classifier: OnlineClassifier | None = None
+    step: int = 0
+    seconds: float = 0.0
+    bad_files: set[str] = field(default_factory=set)
+    baselines: dict[str, dict[str, float]] = field(default_factory=dict)
+    losses: list[Tensor] = field(default_factory=list)
+
+    def state(self) -> dict[str, Any]:
+        """Return all of it as tensors and plain values."""
+        return {
+            "online": self.online.state_dict(),
+            "target": self.target.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            **({} if self.classifier is None else self.classifier.state()),
+            "step": self.step,
+            "seconds": self.seconds,
+            "bad_files": sorted(self.bad_files),
+            "baselines": self.baselines,
+            "losses": list(self.losses),
+        }
+
+    def restore(self, state: dict[str, Any]) -> None:
+        """Take over what `state` returned."""
+        self.online.load_state_dict(state["online"])
+        self.target.load_state_dict(state["target"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        if self.classifier is not None:
+            self.classifier.restore(state)
+        self.step, self.seconds = state["step"], state["seconds"]
+        self.bad_files, self.baselines = set(state["bad_files"]), state["baselines"]
+        self.losses = list(state["losses"])
+
+
+def build(recipe: Recipe, device: Device, encoder: nn.Module | None = None, num_classes: int = 0) -> Learner:
+    """Return a learner at step 0; its weights are a function of the recipe's seed.
+
+    Where several processes train together, batch norm takes its statistics over all of them, and gradients
+    are averaged before each step of an optimiser.
+
+    Args:
+        recipe: what to build.
+        device: where, and in which memory format.
+        encoder: any module (B, 3, H, W) -> (B, D) in place of the recipe's; it keeps its weights, those of
+            the first process where there are several.
+        num_classes: of the labels that an online classifier learns; 0 for none.
+
+    Raises:
+        UserError: the encoder cannot take images of the recipe's sizes, or does not give (B, D).
+    """
+    torch.manual_seed(recipe.seed)
+    is_own = encoder is not None
+    encoder = recipe.encoder.build() if encoder is None else encoder
+    dim = representation_dim(encoder, recipe.views.size)
+    for size in {*recipe.views.sizes, recipe.evaluation_size} - {recipe.views.size}:
+        representation_dim(encoder, size)  # says so where it cannot take them
+    projector = recipe.projector.build(dim)
+    online = Online(encoder, projector, recipe.predictor.build(recipe.projector.out))
+    for name, part in online.named_children():
+        if name != "encoder" or not is_own:
+            initialize(part, recipe.initialization)
+    online.to(device.device, memory_format=device.memory_format).train()  # type: ignore[call-overload]
+    if device.world_size > 1:
+        start_alike(online)
+        synchronize(online, device.device)
+    target = recipe.target.build(online).train()
+    optimizer = recipe.optimizer.build(online)
+    classifier = None
+    if num_classes:  # drawn last, so that the others are the same with and without it
+        classifier = OnlineClassifier(dim, num_classes, recipe.optimizer).to(device.device)
+    if device.world_size > 1:
+        average_gradients(optimizer)
+        if classifier is not None:
+            start_alike(classifier)
+            average_gradients(classifier.optimizer)
+    return Learner(online=online, target=target, optimizer=optimizer, classifier=classifier)

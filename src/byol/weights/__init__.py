@@ -1,0 +1,1 @@
+"""Every door through which an encoder comes in or goes out."""

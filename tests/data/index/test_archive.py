@@ -1,0 +1,145 @@
+import io
+import os
+import tarfile
+import zipfile
+from pathlib import Path
+
+import pytest
+
+from byol.data.index.archive import is_archive, unpack
+from byol.errors import UserError
+
+
+def tar(path: Path, mode: str, members: dict[str, bytes]) -> Path:
+    with tarfile.open(path, mode) as packed:  # type: ignore[call-overload]
+        for name, data in members.items():
+            member = tarfile.TarInfo(name)
+            member.size = len(data)
+            packed.addfile(member, io.BytesIO(data))
+    return path
+
+
+def zipped(path: Path, members: dict[str, bytes]) -> Path:
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as packed:
+        for name, data in members.items():
+            packed.writestr(name, data)
+    return path
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    return {str(p.relative_to(folder)): p.read_bytes() for p in folder.rglob("*") if p.is_file()}
+
+
+@pytest.mark.parametrize("ending", ["tar", "tar.gz", "tar.xz", "TAR.bz2"])
+def test_tar_comes_out_as_it_went_in(tmp_path: Path, ending: str) -> None:
+    members = {"a/1.jpg": b"one", "b/2.jpg": b"two"}
+    folder = unpack(tar(tmp_path / f"my.set.{ending}", f"w:{ending[4:]}", members), tmp_path / "cache")
+    assert folder.parent == tmp_path / "cache"
+    assert folder.name.startswith("my.set-")
+    assert contents(folder) == members
+
+
+def test_zip_comes_out_as_it_went_in(tmp_path: Path) -> None:
+    members = {"a/1.jpg": b"one", "b/2.jpg": b"two"}
+    assert contents(unpack(zipped(tmp_path / "set.zip", members), tmp_path / "cache")) == members
+
+
+def test_single_top_folder_is_entered(tmp_path: Path) -> None:
+    members = {"set/a/1.jpg": b"one", "set/b/2.jpg": b"two", "__MACOSX/set/._1.jpg": b"", ".DS_Store": b""}
+    folder = unpack(zipped(tmp_path / "set.zip", members), tmp_path / "cache")
+    assert contents(folder) == {"a/1.jpg": b"one", "b/2.jpg": b"two"}
+
+
+def test_second_time_nothing_is_unpacked(tmp_path: Path) -> None:
+    archive = zipped(tmp_path / "set.zip", {"1.jpg": b"one", "2.jpg": b"two"})
+    folder = unpack(archive, tmp_path / "cache")
+    (folder / "1.jpg").write_bytes(b"seen")
+    assert unpack(archive, tmp_path / "cache") == folder
+    assert (folder / "1.jpg").read_bytes() == b"seen"
+
+
+def test_changed_archive_is_unpacked_again(tmp_path: Path) -> None:
+    first = unpack(zipped(tmp_path / "set.zip", {"1.jpg": b"one"}), tmp_path / "cache")
+    second = unpack(zipped(tmp_path / "set.zip", {"1.jpg": b"two"}), tmp_path / "cache")
+    assert first != second
+    assert contents(second) == {"1.jpg": b"two"}
+
+
+@pytest.mark.parametrize("name", ["../outside.jpg", "a/../../outside.jpg"])
+@pytest.mark.parametrize("suffix", ["zip", "tar"])
+def test_member_that_leads_outside_is_refused(tmp_path: Path, suffix: str, name: str) -> None:
+    path, members = tmp_path / f"set.{suffix}", {"1.jpg": b"one", name: b"bad"}
+    archive = zipped(path, members) if suffix == "zip" else tar(path, "w", members)
+    with pytest.raises(UserError, match="not safe to unpack"):
+        unpack(archive, tmp_path / "cache")
+    assert not list(tmp_path.rglob("outside.jpg"))
+    assert not list((tmp_path / "cache").iterdir())
+
+
+def test_link_that_leads_outside_is_refused(tmp_path: Path) -> None:
+    with tarfile.open(tmp_path / "set.tar", "w") as packed:
+        link = tarfile.TarInfo("link")
+        link.type, link.linkname = tarfile.SYMTYPE, "/etc"
+        packed.addfile(link)
+    with pytest.raises(UserError, match="not safe to unpack"):
+        unpack(tmp_path / "set.tar", tmp_path / "cache")
+
+
+@pytest.mark.parametrize("ending", ["tar", "tar.gz", "tar.xz", "tar.bz2"])
+@pytest.mark.parametrize("damage", ["cut", "garbled", "text"])
+def test_damaged_tar_leaves_nothing_behind(tmp_path: Path, ending: str, damage: str) -> None:
+    if damage == "garbled" and ending in ("tar", "tar.gz"):
+        return  # plain tar has no checksum of its files, and that of gz comes after the last of them
+    members = {f"{k}.jpg": os.urandom(5000) for k in range(20)}
+    archive = tar(tmp_path / f"set.{ending}", f"w:{ending[4:]}", members)
+    data = archive.read_bytes()
+    middle = len(data) // 2
+    if damage == "cut":
+        archive.write_bytes(data[:middle])
+    elif damage == "text":
+        archive.write_bytes(b"no archive at all\n" * 100)
+    else:
+        archive.write_bytes(data[:middle] + bytes(2000) + data[middle + 2000 :])
+    with pytest.raises(UserError, match="is damaged"):
+        unpack(archive, tmp_path / "cache")
+    assert not list((tmp_path / "cache").iterdir())
+
+
+def test_damaged_zip_leaves_nothing_behind(tmp_path: Path) -> None:
+    archive = zipped(tmp_path / "set.zip", {f"{k}.jpg": os.urandom(5000) for k in range(20)})
+    data = archive.read_bytes()
+    for damaged in (data[: len(data) // 2], data[:3000] + bytes(2000) + data[5000:]):
+        archive.write_bytes(damaged)
+        with pytest.raises(UserError, match="is damaged"):
+            unpack(archive, tmp_path / "cache")
+    assert not list((tmp_path / "cache").iterdir())
+
+
+def test_locked_zip_is_refused(tmp_path: Path) -> None:
+    archive = zipped(tmp_path / "set.zip", {"1.jpg": b"one"})
+    data = bytearray(archive.read_bytes())
+    data[data.index(b"PK\x01\x02") + 8] |= 1  # the flag of the central directory that says encrypted
+    archive.write_bytes(data)
+    with pytest.raises(UserError, match="locked by a password"):
+        unpack(archive, tmp_path / "cache")
+
+
+def test_a_zip_packed_by_an_unknown_method_is_told(tmp_path: Path) -> None:
+    path = tmp_path / "pictures.zip"
+    with zipfile.ZipFile(path, "w") as packed:
+        packed.writestr("a.txt", "a")
+    data = path.read_bytes()
+    entry = data.index(b"PK\x01\x02")  # the method stands 10 bytes into the central entry; 9 is Deflate64
+    path.write_bytes(data[: entry + 10] + b"\x09" + data[entry + 11 :])
+    with pytest.raises(UserError, match=r"cannot be read.*unpack it yourself"):
+        unpack(path, tmp_path / "cache")
+
+
+def test_missing_archive_is_told(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="There is no archive at"):
+        unpack(tmp_path / "set.zip", tmp_path / "cache")
+
+
+def test_archives_are_known_by_their_names() -> None:
+    assert all(is_archive(Path(name)) for name in ("a.tar", "a.tar.gz", "a.TGZ", "a.b.tar.xz", "a.zip"))
+    assert not any(is_archive(Path(name)) for name in ("a", "a.gz", "tar", "a.jpg", "zip"))

@@ -1,0 +1,130 @@
+"""The laboratory runs real processes; its runs are those of the command line."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import byol.training.loop
+from byol.data.loader import Batch, batches
+from byol.errors import Interrupted, UserError
+from byol.lab.laboratory import ablate, planned
+from byol.lab.tables import Cell, Table, put
+from byol.model.target import Shared
+from byol.recipe.spec import Recipe
+from byol.run.folder import RunFolder
+from byol.training.loop import pretrain
+
+TABLE = Table(
+    "small",
+    "Which target?",
+    ("target", ""),
+    "nobody",
+    (Cell("EMA", "x", put()), Cell("shared", "x", put(target=Shared())), Cell("the same", "x", put())),
+    (),
+)
+
+
+def test_equal_cells_share_their_runs_and_the_warm_up_keeps_its_share(
+    tiny: Callable[[Path | str], Recipe], tmp_path: Path
+) -> None:
+    plan = planned(TABLE, tiny("builtin"), tmp_path, seeds=2, budget=2)
+    assert [run.path for run in plan["EMA", "x"]] == [run.path for run in plan["the same", "x"]]
+    paths = {run.path for runs in plan.values() for run in runs}
+    assert len(paths) == 4
+    recipe = plan["shared", "x"][1].recipe
+    assert (recipe.epochs, recipe.warmup_epochs, recipe.seed) == (2, 0.5, 1)
+
+
+def test_a_table_is_run_written_and_not_run_again(
+    tiny: Callable[[Path | str], Recipe], thumbnails: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "lab"
+    base = tiny(thumbnails)
+    # An absurd learning rate: this run's loss becomes infinite, which is a result and no accident.
+    wild = replace(base.optimizer, base_lr=1e30)
+    table = replace(TABLE, cells=(*TABLE.cells, Cell("wild", "x", put(optimizer=wild))))
+    path = ablate(table, base, out, seeds=1, budget=2, jobs=2)
+    text = path.read_text()
+    assert "| wild | **diverged** |" in text
+    assert {file.name for file in out.iterdir()} == {"runs", "small.md", "small.json", "small.png"}
+    summaries = {file: file.stat().st_mtime_ns for file in out.glob("runs/*/summary.json")}
+    assert len(summaries) == 2
+    started = time.monotonic()
+    ablate(table, base, out, seeds=1, budget=2, jobs=2)
+    assert time.monotonic() - started < 10  # drawing the figure alone; a run takes as long as importing torch
+    assert summaries == {file: file.stat().st_mtime_ns for file in out.glob("runs/*/summary.json")}
+
+
+def test_a_stopped_laboratory_ends_its_runs_and_says_how_to_go_on(
+    tiny: Callable[[Path | str], Recipe], thumbnails: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "lab"
+    words = [sys.executable, "-m", "byol", "ablate", "predictor-target", "--recipe", "builtin"]
+    words += ["--data", str(thumbnails), "--out", str(out), "--seeds", "1", "--budget", "1", "--jobs", "1"]
+    process = subprocess.Popen(words, stderr=subprocess.PIPE, text=True, env={**os.environ})
+    while not list(out.glob("runs/*.log")):
+        time.sleep(0.05)
+        assert process.poll() is None
+    process.send_signal(signal.SIGTERM)
+    _, said = process.communicate(timeout=120)
+    assert process.returncode == 128 + signal.SIGTERM
+    assert "the same command goes on" in said
+
+
+def test_a_run_that_was_stopped_half_way_is_continued_and_not_begun_again(
+    tiny: Callable[[Path | str], Recipe], thumbnails: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    base, table = tiny(thumbnails), replace(TABLE, cells=TABLE.cells[:1])
+    ((run,),) = planned(table, base, tmp_path / "lab", seeds=1, budget=2).values()
+
+    def stream(*args: Any, **kwargs: Any) -> Iterator[Batch]:
+        for batch in batches(*args, **kwargs):
+            if batch.step == 3:
+                os.kill(os.getpid(), signal.SIGTERM)
+            yield batch
+
+    monkeypatch.setattr(byol.training.loop, "batches", stream)
+    with pytest.raises(Interrupted):
+        pretrain(run.recipe, run.path)
+    begun = RunFolder(run.path).provenance.stat().st_mtime_ns
+    ablate(table, base, tmp_path / "lab", seeds=1, budget=2, jobs=1)
+    assert run.summary is not None
+    assert run.summary["steps"] == 6
+    assert RunFolder(run.path).provenance.stat().st_mtime_ns == begun  # written when a run is begun
+    assert "steps 4 to 6" in run.path.with_suffix(".log").read_text()
+
+
+def test_a_run_that_fails_for_another_reason_stops_the_laboratory_with_its_sentence(
+    tiny: Callable[[Path | str], Recipe], thumbnails: Path, tmp_path: Path
+) -> None:
+    base = replace(tiny(thumbnails), batch_size=64)
+    with pytest.raises(UserError, match="batch_size is 64, but there are only 26 images"):
+        ablate(replace(TABLE, cells=TABLE.cells[:1]), base, tmp_path / "lab", seeds=1, budget=1, jobs=1)
+
+
+def test_images_without_labels_are_refused_before_anything_is_run(
+    tiny: Callable[[Path | str], Recipe], thumbnails: Path, tmp_path: Path
+) -> None:
+    flat = tmp_path / "flat"
+    flat.mkdir()
+    for picture in thumbnails.rglob("*.png"):
+        picture.rename(flat / picture.name)
+    with pytest.raises(UserError, match="has no labels"):
+        ablate(TABLE, tiny(flat), tmp_path / "lab", seeds=1, budget=1)
+    assert not (tmp_path / "lab").exists()
+
+
+@pytest.mark.parametrize("wrong", [{"seeds": 0}, {"budget": 0}, {"jobs": 0}])
+def test_numbers_below_one_are_refused(
+    wrong: dict[str, int], tiny: Callable[[Path | str], Recipe], tmp_path: Path
+) -> None:
+    with pytest.raises(UserError, match="1 or more"):
+        ablate(TABLE, tiny("builtin"), tmp_path, **wrong)

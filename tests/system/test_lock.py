@@ -1,0 +1,14 @@
+import fcntl
+from pathlib import Path
+
+import pytest
+
+from byol.system.lock import alone
+
+
+def test_nobody_else_comes_in_until_the_first_is_out(tmp_path: Path) -> None:
+    path = tmp_path / "a.lock"
+    with alone(path), path.open() as other, pytest.raises(BlockingIOError):
+        fcntl.flock(other, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    with path.open() as other:
+        fcntl.flock(other, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -1,0 +1,134 @@
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import save_file
+from torch import nn
+from torchvision.ops import FrozenBatchNorm2d
+
+from byol.data.image.views import TwoViews
+from byol.errors import UserError
+from byol.model.encoder import ConvNet, ResNet
+from byol.model.norm import GroupNorm
+from byol.weights.pretrained import Pretrained, load, save_encoder
+
+SPEC = ConvNet(widths=(4, 8))
+
+
+def saved(folder: Path, network: nn.Module, spec: ConvNet | None = SPEC) -> Path:
+    save_encoder(folder / "encoder.safetensors", network, spec, 12, TwoViews(size=12))
+    return folder / "encoder.safetensors"
+
+
+def wrapped(network: nn.Module) -> Pretrained:
+    return Pretrained(network, size=12, mean=(0, 0, 0), std=(1, 1, 1), name="mine")
+
+
+def test_a_fresh_encoder_is_the_same_network_with_weights_of_its_seed(tmp_path: Path) -> None:
+    encoder = load(saved(tmp_path, SPEC.build()))
+    state = torch.get_rng_state()
+    first, again, other = (encoder.fresh(seed) for seed in (0, 0, 1))
+    assert torch.equal(torch.get_rng_state(), state)
+    assert first.fingerprint() == again.fingerprint()
+    assert len({one.fingerprint() for one in (encoder, first, other)}) == 3
+    assert (first.size, first.crop_share, first.name) == (12, 1.0, "random initialisation")
+    assert torch.equal(first.mean, encoder.mean)
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        expected = SPEC.build()
+    assert all(torch.equal(a, b) for a, b in zip(first.parameters(), expected.parameters(), strict=True))
+
+
+def test_a_module_of_the_user_s_own_is_drawn_anew_by_its_layers() -> None:
+    linear, norm = nn.Linear(12, 4), nn.BatchNorm1d(4)
+    nn.init.constant_(norm.weight, 5.0)
+    fresh = wrapped(nn.Sequential(nn.Flatten(), linear, norm)).fresh(0).encoder
+    assert not torch.equal(fresh.get_parameter("1.weight"), linear.weight)
+    assert torch.equal(fresh.get_parameter("2.weight"), torch.ones(4))
+    assert torch.equal(norm.weight, torch.full((4,), 5.0))
+
+
+def test_a_module_that_cannot_be_drawn_anew_says_which_part() -> None:
+    class Token(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.token = nn.Parameter(torch.zeros(3))
+
+    with pytest.raises(UserError, match=r"mine cannot be drawn anew .* its module 1 has weights"):
+        wrapped(nn.Sequential(nn.Linear(3, 3), Token())).fresh(0)
+
+
+def test_the_fingerprint_is_that_of_weights_statistics_and_preprocessing() -> None:
+    network = SPEC.build()
+    encoder = wrapped(network)
+    before = encoder.fingerprint()
+    assert wrapped(network).fingerprint() == before
+    encoder.crop_share = 0.5
+    assert encoder.fingerprint() != before
+    encoder.crop_share = 1.0
+    network.get_buffer("layers.1.running_mean").add_(1)
+    assert encoder.fingerprint() != before
+    assert wrapped(network.bfloat16()).fingerprint() != before
+
+
+def test_weights_of_another_module_are_refused(tmp_path: Path) -> None:
+    path = saved(tmp_path, SPEC.build(), None)
+    with pytest.raises(UserError, match=r"load\(run, encoder=module\)"):
+        load(path)
+    with pytest.raises(UserError, match="are not those of the module"):
+        load(path, encoder=ConvNet(widths=(4, 9)).build())
+    assert load(path, encoder=SPEC.build()).size == 12
+
+
+class Power(nn.Module):
+    """A module whose one setting is no tensor."""
+
+    def __init__(self, power: int) -> None:
+        super().__init__()
+        self.power = power
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        return images.mean(dim=(2, 3)) ** self.power
+
+
+def test_settings_that_are_no_tensors_are_part_of_the_fingerprint() -> None:
+    def drawn(spec: ConvNet | ResNet) -> str:
+        with torch.random.fork_rng():
+            torch.manual_seed(0)
+            return wrapped(spec.build()).fingerprint()
+
+    groups = [
+        ConvNet(widths=(4, 8), norm=GroupNorm(groups=n, standardize=s)) for n in (2, 4) for s in (False, True)
+    ]
+    paddings = [ResNet(depth=18, stem="cifar", padding=padding) for padding in ("symmetric", "same")]
+    for specs in (groups, paddings):
+        assert len({drawn(spec) for spec in specs}) == len(specs)
+        assert drawn(specs[0]) == drawn(specs[0])
+    one, two, again = (wrapped(Power(power)).fingerprint() for power in (1, 2, 2))
+    assert one != two == again
+
+
+def test_what_a_layer_learnt_into_buffers_is_not_called_random() -> None:
+    frozen = nn.Sequential(nn.Conv2d(3, 4, 3), FrozenBatchNorm2d(4))
+    with pytest.raises(UserError, match="its module 1 has weights or buffers and no reset_parameters"):
+        wrapped(frozen).fresh(0)
+
+
+@pytest.mark.parametrize(
+    "metadata",
+    [
+        {"architecture": "[]", "preprocessing": "{}"},
+        {"architecture": "3", "preprocessing": "{}"},
+        {"architecture": '{"kind": "convnet"}', "preprocessing": "[]"},
+        {"architecture": '{"kind": "convnet"}', "preprocessing": '{"size": 12}'},
+        {
+            "architecture": '{"kind": "convnet"}',
+            "preprocessing": '{"size": 12, "mean": [0], "std": [1, 1, 1]}',
+        },
+        {"architecture": "{", "preprocessing": "{}"},
+    ],
+)
+def test_incomplete_metadata_is_one_sentence(metadata: dict[str, str], tmp_path: Path) -> None:
+    save_file({"a": torch.zeros(1)}, tmp_path / "encoder.safetensors", metadata)
+    with pytest.raises(UserError, match="is not an encoder that byol wrote, or it is damaged"):
+        load(tmp_path / "encoder.safetensors")
