@@ -30,8 +30,8 @@ from peers import CPU, Precision, in_its_own_process, lightly, ours, spread
 from torch import Tensor
 
 import byol
-from byol.data.images import open_data
 from byol.data.loader import batches
+from byol.data.opening import open_data
 from byol.lab.speed import machine
 from byol.model.encoder import ConvNet
 from byol.recipe.names import named

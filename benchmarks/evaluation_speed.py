@@ -29,7 +29,7 @@ from byol.evaluate.features import kept_features
 from byol.evaluate.knn import knn_scores
 from byol.evaluate.logistic import STRENGTHS, fit_path
 from byol.evaluate.task import open_task
-from byol.run.folder import provenance
+from byol.run.provenance import provenance
 from byol.system.device import pick_device
 from byol.system.progress import Progress
 

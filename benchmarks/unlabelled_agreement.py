@@ -15,10 +15,11 @@ import numpy as np
 from scipy.stats import spearmanr
 
 import byol
-from byol.data.images import open_data
+from byol.data.opening import open_data
 from byol.evaluate.features import encode_with
 from byol.evaluate.unlabelled import unlabelled
-from byol.run.folder import RunFolder, provenance
+from byol.run.folder import RunFolder
+from byol.run.provenance import provenance
 from byol.system.device import pick_device
 
 LESS_IS_BETTER = {"alignment", "uniformity", "alpha_req"}

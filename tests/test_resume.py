@@ -202,7 +202,8 @@ def test_after_kill_minus_nine_it_continues_from_the_last_checkpoint(
     pretrain(recipe, tmp_path / "whole", workers=0)
     program = (
         "import sys, torch; torch.set_num_threads(1);"
-        "from pathlib import Path; from byol.recipe.spec import read_recipe; from byol.training.loop import pretrain;"
+        "from pathlib import Path; from byol.recipe.spec import read_recipe;"
+        "from byol.training.loop import pretrain;"
         "pretrain(read_recipe(Path(sys.argv[1])), sys.argv[2], workers=2, checkpoint_seconds=0)"
     )
     out = tmp_path / "killed"

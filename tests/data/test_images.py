@@ -11,8 +11,9 @@ from PIL import Image
 
 from byol.data.image.decode import Decoded, Jpeg, UndecodableImage
 from byol.data.image.decode import opened as opened_image
-from byol.data.images import Files, Packed, central, near, open_data, packed, refuse_many_bad
+from byol.data.images import Files, Images, InMemory, central, in_memory, near, refuse_many_bad
 from byol.data.index.folder import index_folder
+from byol.data.opening import open_data
 from byol.errors import UserError
 
 
@@ -36,14 +37,14 @@ def cache(tmp_path: Path) -> Path:
     return tmp_path / "cache"
 
 
-def opened(root: Path, cache: Path) -> Packed | Files:
+def opened(root: Path, cache: Path) -> Images:
     return open_data(str(root), cache)["train"]
 
 
 def test_small_images_of_one_size_are_packed(root: Path, cache: Path) -> None:
     pixels = write_images(root, 10)
     images = opened(root, cache)
-    assert isinstance(images, Packed)
+    assert isinstance(images, InMemory)
     np.testing.assert_array_equal(images.images, pixels.transpose(0, 3, 1, 2))
     assert images.labels is not None
     np.testing.assert_array_equal(images.labels, [0] * 5 + [1] * 5)
@@ -66,8 +67,8 @@ def test_second_opening_decodes_only_the_sample(
 
     monkeypatch.setattr("byol.data.index.folder.opened", counted)
     again = opened(root, cache)
-    assert isinstance(first, Packed)
-    assert isinstance(again, Packed)
+    assert isinstance(first, InMemory)
+    assert isinstance(again, InMemory)
     assert torch.equal(first.images, again.images)
     assert len(calls) == 64
 
@@ -77,7 +78,7 @@ def test_image_changed_in_place_is_decoded_again(root: Path, cache: Path) -> Non
     opened(root, cache)
     Image.new("RGB", (10, 12), "red").save(root / "b" / "003.png")
     images = opened(root, cache)
-    assert isinstance(images, Packed)
+    assert isinstance(images, InMemory)
     assert images.images[3, :, 0, 0].tolist() == [255, 0, 0]
 
 
@@ -91,9 +92,9 @@ def test_images_of_two_sizes_stay_files(root: Path, cache: Path, odd: int) -> No
 def test_limits_keep_images_from_being_packed(root: Path, cache: Path) -> None:
     write_images(root, 6)
     index = index_folder(root, cache)
-    assert packed(index, cache, side_limit=12, bytes_limit=6 * 360) is not None
-    assert packed(index, cache, side_limit=11) is None
-    assert packed(index, cache, bytes_limit=6 * 360 - 1) is None
+    assert in_memory(index, cache, side_limit=12, bytes_limit=6 * 360) is not None
+    assert in_memory(index, cache, side_limit=11) is None
+    assert in_memory(index, cache, bytes_limit=6 * 360 - 1) is None
 
 
 def test_bad_files_are_left_out_and_named(root: Path, cache: Path) -> None:
@@ -101,7 +102,7 @@ def test_bad_files_are_left_out_and_named(root: Path, cache: Path) -> None:
     (root / "a" / "002.png").write_bytes(b"no image")
     for _ in range(2):  # decoded, then from the cache
         images = opened(root, cache)
-        assert isinstance(images, Packed)
+        assert isinstance(images, InMemory)
         assert images.bad == ("a/002.png",)
         assert [images.name(i) for i in (1, 2)] == ["a/001.png", "a/003.png"]
         assert images.labels is not None
@@ -197,7 +198,7 @@ def test_center_of_the_size_asked_for_is_left_as_it_is(
     top, left = (size[0] - 12) // 2, (size[1] - 12) // 2
     expected = pixels[[2, 0], top : top + 12, left : left + 12].transpose(0, 3, 1, 2) / np.float32(255)
     index = index_folder(root, cache)
-    for images in (Files(index), packed(index, cache)):
+    for images in (Files(index), in_memory(index, cache)):
         assert images is not None
         crops, kept = central(images, np.array([2, 0]), 12)
         assert crops.dtype == torch.float32
@@ -209,7 +210,7 @@ def test_center_of_the_size_asked_for_is_left_as_it_is(
 def test_packed_and_files_agree_on_resized_centers(root: Path, cache: Path) -> None:
     write_images(root, 3, (20, 31))
     index = index_folder(root, cache)
-    small = packed(index, cache)
+    small = in_memory(index, cache)
     assert small is not None
     indices = np.arange(3)
     difference = central(small, indices, 9)[0] - central(Files(index), indices, 9)[0]
@@ -232,7 +233,7 @@ def test_undecodable_images_are_left_out_of_evaluation(root: Path, cache: Path) 
 def test_packed_set_moves_to_a_device(root: Path, cache: Path) -> None:
     write_images(root, 4)
     images = opened(root, cache)
-    assert isinstance(images, Packed)
+    assert isinstance(images, InMemory)
     moved = images.to(torch.device("meta"))
     assert moved.images.is_meta
     assert moved.name(3) == images.name(3)
@@ -253,9 +254,9 @@ class _Gpu:
 def test_images_move_to_a_gpu_that_holds_them_four_times(
     monkeypatch: pytest.MonkeyPatch, free: int, moves: bool
 ) -> None:
-    images = Packed(torch.zeros(1, 1, 10, 10, dtype=torch.uint8))
+    images = InMemory(torch.zeros(1, 1, 10, 10, dtype=torch.uint8))
     monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: (free, 10**9))
-    monkeypatch.setattr(Packed, "to", lambda self, device: "moved")
+    monkeypatch.setattr(InMemory, "to", lambda self, device: "moved")
     found: object = near(images, _Gpu())  # type: ignore[arg-type]
     assert found == ("moved" if moves else images)
     assert near(images, torch.device("cpu")) is images

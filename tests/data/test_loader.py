@@ -17,9 +17,10 @@ from PIL import Image
 
 from byol.data.image.resample import crop_resize
 from byol.data.image.views import MultiCrop, TwoViews, View
-from byol.data.images import Files, Packed
+from byol.data.images import Files, Images, InMemory
 from byol.data.index.folder import index_folder
-from byol.data.loader import Batch, batches, permutation
+from byol.data.loader import Batch, batches
+from byol.data.order import permutation
 from byol.errors import UserError
 from byol.page.figure import SHOWN, _sheet
 from byol.recipe.names import builtin
@@ -50,9 +51,9 @@ def one_thread() -> Iterator[None]:
 
 
 @pytest.fixture
-def packed() -> Packed:
+def packed() -> InMemory:
     random = np.random.default_rng(0)
-    return Packed(torch.from_numpy(random.integers(0, 256, (N, 3, 14, 11), dtype=np.uint8)))
+    return InMemory(torch.from_numpy(random.integers(0, 256, (N, 3, 14, 11), dtype=np.uint8)))
 
 
 @pytest.fixture
@@ -65,7 +66,7 @@ def files(tmp_path: Path) -> Files:
     return Files(index_folder(tmp_path / "root", tmp_path / "cache"))
 
 
-def run(images: Packed | Files, **changes: Any) -> list[Batch]:
+def run(images: Images, **changes: Any) -> list[Batch]:
     settings: dict[str, Any] = {
         "batch_size": 6,
         "seed": 1,
@@ -151,7 +152,7 @@ def test_views_are_crops_distorted_as_their_table_says(
             assert view.is_contiguous(memory_format=torch.channels_last)
 
 
-def test_a_view_is_cut_out_by_its_own_box_and_to_its_own_size(packed: Packed) -> None:
+def test_a_view_is_cut_out_by_its_own_box_and_to_its_own_size(packed: InMemory) -> None:
     batch = run(packed, views=MULTI, total_steps=1)[0]
     boxes = MULTI.boxes(1, 0, batch.index, np.full(6, 14), np.full(6, 11))
     pixels = packed.images[torch.from_numpy(batch.index)]
@@ -161,7 +162,7 @@ def test_a_view_is_cut_out_by_its_own_box_and_to_its_own_size(packed: Packed) ->
 
 @pytest.mark.parametrize("views", [VIEWS, MULTI], ids=["two", "multicrop"])
 def test_a_figure_shows_the_images_and_the_two_large_views(
-    views: TwoViews | MultiCrop, packed: Packed
+    views: TwoViews | MultiCrop, packed: InMemory
 ) -> None:
     recipe = replace(builtin(), views=views, batch_size=8)
     sheet = _sheet(recipe, packed)
@@ -169,7 +170,7 @@ def test_a_figure_shows_the_images_and_the_two_large_views(
     assert np.array_equal(sheet, _sheet(replace(recipe, views=VIEWS), packed))
 
 
-def test_labels_are_those_of_the_images_in_the_batch(packed: Packed) -> None:
+def test_labels_are_those_of_the_images_in_the_batch(packed: InMemory) -> None:
     labels = np.random.default_rng(0).integers(0, 5, N)
     for batch in run(replace(packed, labels=labels)):
         assert batch.labels is not None
@@ -177,7 +178,7 @@ def test_labels_are_those_of_the_images_in_the_batch(packed: Packed) -> None:
         np.testing.assert_array_equal(batch.labels, labels[batch.index])
 
 
-def test_a_set_without_labels_gives_none(packed: Packed, files: Files) -> None:
+def test_a_set_without_labels_gives_none(packed: InMemory, files: Files) -> None:
     assert {batch.labels for images in (packed, files) for batch in run(images)} == {None}
 
 
@@ -198,8 +199,8 @@ def test_labels_of_files_leave_out_those_that_cannot_be_decoded(tmp_path: Path, 
     assert {len(batch.index) for batch in seen} == {5, 6}
 
 
-def test_every_image_comes_once_an_epoch_when_the_batch_divides_the_set(packed: Packed) -> None:
-    images = Packed(packed.images[:18])
+def test_every_image_comes_once_an_epoch_when_the_batch_divides_the_set(packed: InMemory) -> None:
+    images = InMemory(packed.images[:18])
     indices = [batch.index for batch in run(images)]
     for epoch in range(3):
         seen = np.concatenate(indices[3 * epoch : 3 * epoch + 3])
@@ -207,13 +208,13 @@ def test_every_image_comes_once_an_epoch_when_the_batch_divides_the_set(packed: 
     assert (np.concatenate(indices[:3]) != np.concatenate(indices[3:6])).any()
 
 
-def test_rest_of_the_order_is_dropped(packed: Packed) -> None:
+def test_rest_of_the_order_is_dropped(packed: InMemory) -> None:
     for epoch in range(3):
         seen = np.concatenate([batch.index for batch in run(packed)[3 * epoch : 3 * epoch + 3]])
         np.testing.assert_array_equal(seen, permutation(1, epoch, N)[:18])
 
 
-def test_resumed_packed_set_equals_uninterrupted(packed: Packed) -> None:
+def test_resumed_packed_set_equals_uninterrupted(packed: InMemory) -> None:
     whole = run(packed)
     for first_step in range(TOTAL + 1):
         assert_same(run(packed, first_step=first_step), whole[first_step:])
@@ -258,14 +259,14 @@ def test_crops_of_an_image_do_not_depend_on_the_batch_size(files: Files) -> None
     assert torch.equal(small.views[0], large.views[0][:3])
 
 
-def test_seed_changes_order_and_crops(packed: Packed) -> None:
+def test_seed_changes_order_and_crops(packed: InMemory) -> None:
     first, second = run(packed)[0], run(packed, seed=2)[0]
     assert (first.index != second.index).any()
     whole, other = (run(packed, seed=seed, batch_size=N, total_steps=1)[0] for seed in (1, 2))
     assert not torch.equal(whole.views[0][whole.index.argsort()], other.views[0][other.index.argsort()])
 
 
-def test_permutation_is_drawn_once_an_epoch(packed: Packed, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_permutation_is_drawn_once_an_epoch(packed: InMemory, monkeypatch: pytest.MonkeyPatch) -> None:
     epochs = []
 
     def counted(seed: int, epoch: int, length: int) -> Any:
@@ -319,12 +320,12 @@ def test_batch_with_two_good_files_goes_on(files: Files) -> None:
     assert {len(batch.index) for batch in run(files, batch_size=3, total_steps=4 * N)} == {2, 3}
 
 
-def test_batch_larger_than_the_set_is_refused(packed: Packed) -> None:
+def test_batch_larger_than_the_set_is_refused(packed: InMemory) -> None:
     with pytest.raises(UserError, match="batch_size is 24 but there are only 23 images"):
         run(packed, batch_size=24)
 
 
-def test_batch_that_cannot_be_shared_is_refused(packed: Packed) -> None:
+def test_batch_that_cannot_be_shared_is_refused(packed: InMemory) -> None:
     with pytest.raises(UserError, match="multiple of the 4 processes"):
         run(packed, world_size=4)
 

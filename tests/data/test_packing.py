@@ -14,9 +14,10 @@ from PIL import Image
 import byol
 from byol.data.image.decode import decode
 from byol.data.image.views import TwoViews
-from byol.data.images import Files, Packed, fingerprint, open_data
+from byol.data.images import Files, InMemory, fingerprint
 from byol.data.index.packfile import PackWriter, open_pack
 from byol.data.loader import batches
+from byol.data.opening import open_data
 from byol.errors import UserError
 
 
@@ -114,8 +115,8 @@ def test_a_pack_can_be_packed_again(root: Path, tmp_path: Path) -> None:
 def test_small_images_of_one_size_open_in_memory(thumbnails: Path, tmp_path: Path, raw: bool) -> None:
     folder = open_data(str(thumbnails))["train"]
     images = open_data(str(byol.pack(thumbnails, tmp_path / "small.pack", raw=raw)))["train"]
-    assert isinstance(folder, Packed)
-    assert isinstance(images, Packed)
+    assert isinstance(folder, InMemory)
+    assert isinstance(images, InMemory)
     assert images.images.shape == folder.images.shape
     assert [images.name(i) for i in range(26)] == [folder.name(i) for i in range(26)]
     if raw:

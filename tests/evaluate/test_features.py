@@ -7,10 +7,12 @@ from tests.evaluate.conftest import MakeSet
 from torch import Tensor
 from torch.utils.hooks import RemovableHandle
 
-from byol.data.images import cache_folder, central, open_data
+from byol.data.images import central
+from byol.data.opening import open_data
 from byol.errors import UserError
 from byol.evaluate import features as module
 from byol.evaluate.features import kept_features
+from byol.system.cache import cache_folder
 from byol.system.device import Device
 from byol.system.progress import Progress
 from byol.weights.pretrained import Pretrained

@@ -6,11 +6,11 @@ import pytest
 import torch
 from tests.evaluate.conftest import MakeSet
 
-from byol.data.images import cache_folder
 from byol.errors import UserError
 from byol.evaluate.supervised import Classifier, Trained, Training, _layers, _optimizer, logits_of, train
 from byol.evaluate.task import Task, open_task
 from byol.model.encoder import ResNet
+from byol.system.cache import cache_folder
 from byol.system.device import Device
 from byol.system.progress import Progress
 from byol.weights.pretrained import Pretrained

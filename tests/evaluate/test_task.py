@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tests.evaluate.conftest import MakeSet
 
-from byol.data.images import Packed
+from byol.data.images import InMemory
 from byol.errors import UserError
 from byol.evaluate.task import Labelled, draw_few, hold_out, listed, open_task
 
@@ -19,7 +19,7 @@ def labelled(counts: list[int]) -> Labelled:
     labels = np.repeat(np.arange(len(counts)), counts)
     images = torch.zeros(len(labels), 3, 1, 1, dtype=torch.uint8)
     return Labelled(
-        Packed(images, labels, tuple(map(str, range(len(counts))))), np.arange(len(labels)), labels
+        InMemory(images, labels, tuple(map(str, range(len(counts))))), np.arange(len(labels)), labels
     )
 
 

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from byol.data.image.views import TwoViews
-from byol.data.images import Packed
+from byol.data.images import InMemory
 from byol.errors import UserError
 from byol.evaluate.features import pixels
 from byol.evaluate.spread import feature_spread
@@ -34,9 +34,9 @@ def with_eigenvalues(eigenvalues: Tensor, rows: int) -> Tensor:
     return orthogonal * eigenvalues.sqrt()
 
 
-def images(num: int = 12) -> Packed:
+def images(num: int = 12) -> InMemory:
     random = np.random.default_rng(0)
-    return Packed(torch.from_numpy(random.integers(0, 256, (num, 3, 20, 24), dtype=np.uint8)))
+    return InMemory(torch.from_numpy(random.integers(0, 256, (num, 3, 20, 24), dtype=np.uint8)))
 
 
 def test_rankme_counts_equal_singular_values() -> None:

@@ -14,8 +14,8 @@ import torch
 import byol.lab.speed
 from byol.cli import main
 from byol.data.image.views import MultiCrop
-from byol.data.images import open_data
 from byol.data.loader import Batch
+from byol.data.opening import open_data
 from byol.lab.speed import Products, bench, peak_bytes
 from byol.model.target import Ema, Shared
 from byol.recipe.spec import Recipe

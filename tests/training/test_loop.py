@@ -153,7 +153,7 @@ def test_what_cannot_work_is_one_sentence_and_leaves_no_run_behind(
 
 
 def test_judging_leaves_the_learning_network_untouched(tiny: MakeRecipe, thumbnails: Path) -> None:
-    from byol.data.images import open_data
+    from byol.data.opening import open_data
     from byol.system.device import pick_device
     from byol.training.learner import build
     from byol.training.monitor import Judge

@@ -22,7 +22,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from byol.data.image.views import TwoViews
-from byol.data.images import Packed, central
+from byol.data.images import InMemory, central
 from byol.errors import UserError
 from byol.evaluate.judging import judge
 from byol.evaluate.protocol import Knn
@@ -567,7 +567,7 @@ def test_preparing_keeps_the_official_share_of_the_central_square(tmp_path: Path
     cut = images[:, :, 7 : 7 + side, 3 : 3 + side]
     whole = save_and_load(tmp_path / "whole.safetensors", 224)
     assert torch.equal(pretrained.prepare(images), whole.prepare(cut))
-    crops, _ = central(Packed(images), np.arange(2), 224, pretrained.crop_share)
+    crops, _ = central(InMemory(images), np.arange(2), 224, pretrained.crop_share)
     assert torch.equal(pretrained.normalize(crops), pretrained.prepare(images))
 
 

@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from byol.data.images import Packed
+from byol.data.images import InMemory
 
 Field = NDArray[Any]  # float32 (count, 32, 32): a number per pixel
 
@@ -84,10 +84,10 @@ MOTIFS: dict[str, Callable[[Field, Field], Field]] = {
 }
 
 
-def open_builtin() -> dict[str, Packed]:
+def open_builtin() -> dict[str, InMemory]:
     """Return the built-in set: 10,000 images to learn from and 2,000 others to be judged on."""
     return {
-        split: Packed(torch.from_numpy(images), labels, tuple(MOTIFS))
+        split: InMemory(torch.from_numpy(images), labels, tuple(MOTIFS))
         for split, (images, labels) in {"train": draw(10_000, seed=0), "test": draw(2_000, seed=1)}.items()
     }
 

@@ -1,14 +1,13 @@
 """The two kinds of image sets that the rest of the program sees, and how to open them.
 
-`Packed` holds small images of one size in memory, `Files` reads images of any size from their files or a
+`InMemory` holds small images of one size in memory, `Files` reads images of any size from their files or a
 pack. Both know their labels, classes and names. A set has N images, a batch B; images are H x W pixels, crops
 S x S.
 """
 
 import hashlib
 import json
-import os
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -21,12 +20,11 @@ from torch import Tensor
 
 from byol.data.image.decode import Decoded, Jpeg, UndecodableImage
 from byol.data.image.resample import crop_resize, crop_resize_one
-from byol.data.index import archive
-from byol.data.index.folder import Index, index_list, index_splits, map_array, whole_file
-from byol.data.index.packfile import PackIndex, is_pack, open_pack
+from byol.data.index.folder import Index
+from byol.data.index.mapped import map_array
+from byol.data.index.packfile import PackIndex
 from byol.errors import UserError
-
-LISTS = (".txt", ".csv")
+from byol.system.files import whole_file
 
 _FORMAT = 1  # raise it whenever decoding or the layout of the cache file changes
 _BAD_SHARE = 0.01
@@ -35,7 +33,7 @@ _CHUNK = 256  # images per task of the thread pool
 
 
 @dataclass(frozen=True, eq=False)
-class Packed:
+class InMemory:
     """Small images of one size, in memory.
 
     Args:
@@ -56,7 +54,7 @@ class Packed:
     def __len__(self) -> int:
         return len(self.images)
 
-    def to(self, device: torch.device) -> "Packed":
+    def to(self, device: torch.device) -> "InMemory":
         """Return the same set with its images on a device."""
         return replace(self, images=self.images.to(device))
 
@@ -103,34 +101,10 @@ class Files:
         return self.open(i).read()[0]
 
 
-def open_data(data: str, cache: Path | None = None) -> dict[str, Packed | Files]:
-    """Open images by what a person names: a folder, an archive, a list, a pack or the built-in set.
-
-    Args:
-        data: path of a folder (see `index_splits`), an archive of one, a list (`index_list`), a file that
-            `byol pack` wrote, or "builtin".
-        cache: folder for what is computed once; by default $BYOL_CACHE, or else ~/.cache/byol.
-
-    Returns:
-        Split ("train", "val", "test") -> images. Those that were left out are in `bad`.
-
-    Raises:
-        UserError: there is nothing to open at `data`, or too many of its images cannot be decoded.
-    """
-    if data == "builtin":
-        from byol.data.builtin import open_builtin
-
-        return {**open_builtin()}
-    if cache is None:
-        cache = cache_folder()
-    images: dict[str, Packed | Files] = {}
-    for split, index in indices(data, cache).items():
-        small = packed(index, cache / "packed")
-        images[split] = Files(index) if small is None else small
-    return images
+Images = InMemory | Files  # the slot of that name takes its place
 
 
-def near(images: Packed | Files, device: torch.device) -> Packed | Files:
+def near(images: Images, device: torch.device) -> Images:
     """Return images in memory on a GPU if that is the device, and a quarter of its free memory holds them."""
     if device.type != "cuda" or isinstance(images, Files):
         return images
@@ -138,42 +112,12 @@ def near(images: Packed | Files, device: torch.device) -> Packed | Files:
     return images.to(device) if 4 * images.images.nbytes <= free else images
 
 
-def indices(data: str, cache: Path) -> Mapping[str, Index | PackIndex]:
-    """Find the images of a folder, an archive, a list or a pack: split -> index.
-
-    Args:
-        data: as of `open_data`, but for the built-in set.
-        cache: folder for what is computed once.
-
-    Raises:
-        UserError: there is nothing to open at `data`.
-    """
-    path = Path(data).expanduser()
-    if path.is_file() and is_pack(path):  # first, as its name may end in anything
-        return open_pack(path.resolve())
-    if path.is_file() and archive.is_archive(path):
-        path = archive.unpack(path, cache / "archives")
-    if path.is_dir():
-        return index_splits(path, cache / "indices")
-    if path.is_file() and path.suffix.lower() in LISTS:
-        return index_list(path, cache / "indices")
-    raise UserError(
-        f"There are no images at {data}: give a folder, an archive ({', '.join(archive.SUFFIXES)}),"
-        f" a list of paths ({', '.join(LISTS)}) or a file written by byol pack."
-    )
-
-
-def cache_folder() -> Path:
-    """Return the folder for what is computed once: $BYOL_CACHE, or else ~/.cache/byol."""
-    return Path(os.environ.get("BYOL_CACHE", "~/.cache/byol")).expanduser()
-
-
-def fingerprint(images: Packed | Files) -> str:
+def fingerprint(images: Images) -> str:
     """Return a digest of a set's images and labels, the same wherever the set lies.
 
     Of a packed set it reads the pixels; of files the names, sizes and time stamps; of a pack what is in it.
     """
-    if isinstance(images, Packed):
+    if isinstance(images, InMemory):
         digest = hashlib.sha256(np.ascontiguousarray(images.images.cpu().numpy()).data)
     else:
         digest = hashlib.sha256("\0".join(images.name(i) for i in range(len(images))).encode())
@@ -184,9 +128,9 @@ def fingerprint(images: Packed | Files) -> str:
     return digest.hexdigest()[:32]
 
 
-def packed(
+def in_memory(
     index: Index | PackIndex, cache: Path, side_limit: int = 128, bytes_limit: int = 2 << 30
-) -> Packed | None:
+) -> InMemory | None:
     """Decode all images once and keep them, if they are small and of one size.
 
     Args:
@@ -206,7 +150,7 @@ def packed(
         return None
     if isinstance(index, PackIndex) and (pixels := index.pixels()) is not None:
         mapped = torch.from_numpy(pixels).permute(0, 3, 1, 2)
-        return Packed(mapped, index.labels, index.classes, name=index.name)
+        return InMemory(mapped, index.labels, index.classes, name=index.name)
     file = cache / f"{_fingerprint(index)}.images"
     if not file.exists():
         images, is_good = np.empty((len(index), 3, *size), np.uint8), np.zeros(len(index), np.bool_)
@@ -219,7 +163,7 @@ def packed(
     with file.open("rb") as stream:
         images, is_good = map_array(stream), map_array(stream)
     kept = np.flatnonzero(is_good)
-    return Packed(
+    return InMemory(
         images=torch.from_numpy(images),
         labels=None if index.labels is None else index.labels[kept],
         classes=index.classes,
@@ -246,7 +190,7 @@ def refuse_many_bad(bad: Collection[str], length: int) -> None:
 
 
 def central(
-    images: Packed | Files, indices: NDArray[np.int64], size: int, share: float = 1.0
+    images: Images, indices: NDArray[np.int64], size: int, share: float = 1.0
 ) -> tuple[Tensor, NDArray[np.int64]]:
     """Read images for evaluation: a central square of each, resized.
 
@@ -260,7 +204,7 @@ def central(
         (B', 3, S, S) float32 in [0, 1], on the device of a packed set or else on the CPU, and the (B',)
         indices of the images that could be decoded.
     """
-    if isinstance(images, Packed):
+    if isinstance(images, InMemory):
         pixels = images.images
         boxes = np.tile(np.array(central_box(pixels.shape[2], pixels.shape[3], share)), (len(indices), 1))
         rows = torch.from_numpy(indices).to(pixels.device)

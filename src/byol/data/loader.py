@@ -21,7 +21,8 @@ from torch.utils.data import DataLoader, Dataset
 from byol.data.image.decode import Decoded, Jpeg, UndecodableImage
 from byol.data.image.resample import crop_resize, crop_resize_view, needed_share
 from byol.data.image.views import MultiCrop, OneView, TwoViews
-from byol.data.images import Files, Packed, refuse_many_bad
+from byol.data.images import Files, Images, InMemory, refuse_many_bad
+from byol.data.order import permutation
 from byol.errors import UserError
 from byol.system.processes import Processes
 
@@ -55,14 +56,8 @@ class Batch:
     bad: tuple[str, ...] = ()
 
 
-def permutation(seed: int, epoch: int, length: int) -> NDArray[np.int64]:
-    """Return the order of `length` images in an epoch, (length,) int64, a function of its arguments alone."""
-    generator = np.random.Generator(np.random.PCG64(np.random.SeedSequence((seed, epoch))))
-    return generator.permutation(length)
-
-
 def batches(
-    images: Packed | Files,
+    images: Images,
     views: TwoViews | MultiCrop | OneView,
     *,
     batch_size: int,
@@ -106,7 +101,7 @@ def batches(
     if batch_size % world_size:
         raise UserError(f"batch_size is {batch_size}: make it a multiple of the {world_size} processes.")
     steps = _steps(among, batch_size, seed, first_step, total_steps, rank, world_size)
-    if isinstance(images, Packed):
+    if isinstance(images, InMemory):
         return _from_memory(images, views, seed, steps, device)
     return _from_files(images, views, seed, steps, device, workers)
 
@@ -167,7 +162,7 @@ def _steps(
 
 
 def _from_memory(
-    images: Packed,
+    images: InMemory,
     views: TwoViews | MultiCrop | OneView,
     seed: int,
     steps: Iterator[_Share],
@@ -230,7 +225,7 @@ def _finished(
     return views.distort([pixels.to(device, non_blocking=True) for pixels in cut], seed, step, index)
 
 
-def _labels(images: Packed | Files, index: NDArray[np.int64]) -> NDArray[np.int64] | None:
+def _labels(images: Images, index: NDArray[np.int64]) -> NDArray[np.int64] | None:
     return None if images.labels is None else images.labels[index]
 
 

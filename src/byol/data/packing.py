@@ -14,11 +14,14 @@ from numpy.typing import NDArray
 
 from byol.data.image.decode import Jpeg, UndecodableImage
 from byol.data.image.resample import shrink
-from byol.data.images import cache_folder, indices, refuse_many_bad
-from byol.data.index.folder import Index, whole_file
+from byol.data.images import refuse_many_bad
+from byol.data.index.folder import Index
 from byol.data.index.packfile import PackIndex, PackWriter
+from byol.data.opening import indices
 from byol.errors import Interrupted, UserError, refuse_below
+from byol.system.cache import cache_folder
 from byol.system.device import usable_cores
+from byol.system.files import whole_file
 from byol.system.progress import Progress
 from byol.system.stop import StopRequest
 

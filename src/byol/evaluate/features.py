@@ -13,8 +13,9 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from byol.data.images import Files, Packed, cache_folder, central, fingerprint
+from byol.data.images import Images, central, fingerprint
 from byol.errors import UserError
+from byol.system.cache import cache_folder
 from byol.system.device import Device
 from byol.system.lock import alone
 from byol.system.progress import Progress
@@ -29,7 +30,7 @@ _BATCH = 512
 @torch.no_grad()
 def features(
     encode: Encode,
-    images: Packed | Files,
+    images: Images,
     indices: NDArray[np.int64],
     size: int,
     batch_size: int = _BATCH,
@@ -65,7 +66,7 @@ def encode_with(encoder: Pretrained, device: Device) -> Encode:
 
 
 def kept_features(
-    encoder: Pretrained, images: Packed | Files, device: Device, progress: Progress, *, flip: bool = False
+    encoder: Pretrained, images: Images, device: Device, progress: Progress, *, flip: bool = False
 ) -> Tensor:
     """Return an encoder's features of a whole set (N, D), computed once and then mapped from disk.
 
@@ -98,7 +99,7 @@ def kept_features(
 
 @torch.no_grad()
 def _compute(
-    encoder: Pretrained, images: Packed | Files, device: Device, progress: Progress, flip: bool, path: Path
+    encoder: Pretrained, images: Images, device: Device, progress: Progress, flip: bool, path: Path
 ) -> None:
     """Fill a file with the rows of all images, in order, and rename it when the last is there."""
     part, count = path.with_suffix(".part.npy"), path.with_suffix(".count")

@@ -9,7 +9,8 @@ from typing import Any
 
 import numpy as np
 
-from byol.data.images import fingerprint, open_data
+from byol.data.images import fingerprint
+from byol.data.opening import open_data
 from byol.errors import UserError, refuse_seed
 from byol.evaluate import metrics
 from byol.evaluate.features import encode_with
@@ -18,7 +19,8 @@ from byol.evaluate.result import Comparison, Measured, Result, Row, Transfer, sp
 from byol.evaluate.task import Task, open_task
 from byol.evaluate.unlabelled import unlabelled
 from byol.model.encoder import in_eval_mode, representation_dim
-from byol.run.folder import RunFolder, provenance
+from byol.run.folder import RunFolder
+from byol.run.provenance import provenance
 from byol.system.device import pick_device
 from byol.system.progress import Progress
 from byol.weights.pretrained import Pretrained, load

@@ -6,7 +6,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional as F
 
-from byol.data.images import Files, Packed
+from byol.data.images import Images
 from byol.errors import UserError
 from byol.evaluate.features import Encode, features
 
@@ -120,8 +120,8 @@ def top1(scores: Tensor, labels: Tensor) -> float:
 
 def knn_top1(
     encode: Encode,
-    bank: Packed | Files,
-    queries: Packed | Files | None,
+    bank: Images,
+    queries: Images | None,
     size: int,
     *,
     k: int = 20,

@@ -21,12 +21,13 @@ from torch.nn import functional as F
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from byol.data.image.views import OneView
-from byol.data.images import Packed, cache_folder
+from byol.data.images import InMemory
 from byol.data.loader import batches
 from byol.errors import UserError
 from byol.evaluate.features import encode_with, features
 from byol.evaluate.task import Labelled
 from byol.run import checkpoint
+from byol.system.cache import cache_folder
 from byol.system.device import Device, usable_cores
 from byol.system.lock import alone
 from byol.system.progress import Progress
@@ -169,7 +170,7 @@ def train(
             seed=seed,
             first_step=state.epoch * steps_per_epoch,
             total_steps=total_steps,
-            workers=0 if isinstance(part.images, Packed) else usable_cores(),
+            workers=0 if isinstance(part.images, InMemory) else usable_cores(),
             device=device.device,
             among=part.index,
         )

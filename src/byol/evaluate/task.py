@@ -10,7 +10,8 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from byol.data.images import Files, Packed, fingerprint, open_data
+from byol.data.images import Files, Images, InMemory, fingerprint
+from byol.data.opening import open_data
 from byol.errors import UserError
 
 Metric = Literal["top1", "mean_per_class", "voc_map"]
@@ -28,7 +29,7 @@ class Labelled:
             labels.
     """
 
-    images: Packed | Files
+    images: Images
     index: Indices
     labels: NDArray[np.int64]
 
@@ -240,13 +241,13 @@ def listed(part: Labelled, file: Path) -> Labelled:
     return few
 
 
-def _labelled(images: Packed | Files, data: str) -> Labelled:
+def _labelled(images: Images, data: str) -> Labelled:
     if images.labels is None:
         raise UserError(f"{data} has no labels; put the images of each class into a folder of its own.")
     return Labelled(images, np.arange(len(images)), np.asarray(images.labels))
 
 
-def _only(sets: dict[str, Packed | Files], data: str) -> Packed | Files:
+def _only(sets: dict[str, Images], data: str) -> Images:
     if "test" in sets:
         return sets["test"]
     if len(sets) > 1:
@@ -286,9 +287,9 @@ def _metric(judged: Labelled) -> Metric:
     return "top1" if len(set(counts[counts > 0].tolist())) == 1 else "mean_per_class"
 
 
-def _shared(train: Packed | Files, judged: Packed | Files) -> int:
+def _shared(train: Images, judged: Images) -> int:
     """Return how many of the judged images are among the others, byte for byte."""
-    if isinstance(train, Packed) and isinstance(judged, Packed):
+    if isinstance(train, InMemory) and isinstance(judged, InMemory):
         if train.images.shape[1:] != judged.images.shape[1:]:
             return 0
         known = {_digest(row.tobytes()) for row in train.images.cpu().numpy()}

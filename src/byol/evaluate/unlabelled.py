@@ -12,8 +12,9 @@ import torch
 from torch import Tensor
 
 from byol.data.image.views import TwoViews
-from byol.data.images import Files, Packed
-from byol.data.loader import batches, permutation
+from byol.data.images import Images
+from byol.data.loader import batches
+from byol.data.order import permutation
 from byol.errors import UserError
 from byol.evaluate.features import Encode, features
 from byol.evaluate.spread import effective_rank, feature_spread
@@ -52,7 +53,7 @@ class Unlabelled:
 
 def unlabelled(
     encode: Encode,
-    images: Packed | Files,
+    images: Images,
     size: int,
     *,
     crop_share: float = 1.0,

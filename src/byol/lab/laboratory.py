@@ -20,14 +20,16 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from byol.data.images import open_data
+from byol.data.opening import open_data
 from byol.errors import Interrupted, UserError
 from byol.lab.findings import Outcome, as_json, draw_outcomes, report
 from byol.lab.tables import Place, Table
 from byol.recipe.spec import Recipe
 from byol.run import checkpoint
-from byol.run.folder import RunFolder, provenance, write_json
+from byol.run.folder import RunFolder
+from byol.run.provenance import provenance
 from byol.system.device import usable_cores
+from byol.system.files import write_json
 from byol.system.progress import Progress, duration
 from byol.system.stop import StopRequest
 

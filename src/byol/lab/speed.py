@@ -25,8 +25,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from byol.algorithm import bootstrap_step
-from byol.data.images import Files, Packed, near, open_data
+from byol.data.images import Images, InMemory, near
 from byol.data.loader import Batch, batches
+from byol.data.opening import open_data
 from byol.recipe.spec import Recipe
 from byol.system.device import Device, keep_freed_memory, pick_device, usable_cores
 from byol.system.progress import Progress
@@ -254,7 +255,7 @@ def _step(recipe: Recipe, learner: Learner, views: list[Tensor], device: Device)
 
 def _streamed(
     recipe: Recipe,
-    images: Packed | Files,
+    images: Images,
     device: Device,
     rounds: int,
     use: Callable[[list[Tensor]], None],
@@ -264,7 +265,7 @@ def _streamed(
     Several workers finish at about the same time, so a round is a batch of each. The first round uses up what
     they have made ahead and warms up.
     """
-    workers = 1 if isinstance(images, Packed) else usable_cores()
+    workers = 1 if isinstance(images, InMemory) else usable_cores()
     with closing(_stream(recipe, images, device)) as stream:
 
         def run(count: int) -> None:
@@ -279,7 +280,7 @@ def _views(batch: Batch, device: Device) -> list[Tensor]:
     return [view.contiguous(memory_format=device.memory_format) for view in batch.views]
 
 
-def _stream(recipe: Recipe, images: Packed | Files, device: Device) -> Generator[Batch, None, None]:
+def _stream(recipe: Recipe, images: Images, device: Device) -> Generator[Batch, None, None]:
     return batches(
         images,
         recipe.views,
@@ -287,16 +288,16 @@ def _stream(recipe: Recipe, images: Packed | Files, device: Device) -> Generator
         seed=recipe.seed,
         first_step=0,
         total_steps=2**31,  # as long as it is asked
-        workers=0 if isinstance(images, Packed) else usable_cores(),
+        workers=0 if isinstance(images, InMemory) else usable_cores(),
         device=device.device,
     )
 
 
-def _random_images(recipe: Recipe) -> Packed:
+def _random_images(recipe: Recipe) -> InMemory:
     random = np.random.default_rng(0)
     size = max(recipe.views.size, recipe.evaluation_size)
     shape = (2 * recipe.batch_size, 3, size, size)
-    return Packed(torch.from_numpy(random.integers(0, 256, shape, np.uint8)))
+    return InMemory(torch.from_numpy(random.integers(0, 256, shape, np.uint8)))
 
 
 def peak_bytes(run: Callable[[], object], device: torch.device) -> int | None:

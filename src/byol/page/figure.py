@@ -7,7 +7,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from byol.data.images import Files, Packed, central
+from byol.data.images import Images, central
 from byol.data.loader import batches
 from byol.recipe.spec import Recipe
 from byol.run.folder import RunFolder
@@ -16,7 +16,7 @@ from byol.run.record import read
 SHOWN = 6
 
 
-def draw_figure(folder: RunFolder, recipe: Recipe, images: Packed | Files) -> None:
+def draw_figure(folder: RunFolder, recipe: Recipe, images: Images) -> None:
     """Write `figure.png`: some images with their two views, and the run's curves.
 
     Args:
@@ -36,7 +36,7 @@ def draw_figure(folder: RunFolder, recipe: Recipe, images: Packed | Files) -> No
     figure.savefig(folder.figure, dpi=150, metadata={"Software": "byol"})
 
 
-def _sheet(recipe: Recipe, images: Packed | Files) -> NDArray[np.float32]:
+def _sheet(recipe: Recipe, images: Images) -> NDArray[np.float32]:
     """Return three rows of pictures, (3 (S + 1), SHOWN (S + 1), 3) in [0, 1]."""
     batch = next(
         batches(

@@ -12,16 +12,19 @@ import torch
 from torch import nn
 
 from byol.algorithm import bootstrap_step
-from byol.data.images import Files, Packed, near, open_data
+from byol.data.images import Images, InMemory, near
 from byol.data.loader import batches, in_step
+from byol.data.opening import open_data
 from byol.errors import Interrupted, UserError
 from byol.page.figure import draw_figure
 from byol.recipe.spec import Recipe, diff, from_json
 from byol.run import checkpoint
-from byol.run.folder import RunFolder, provenance, write_json
+from byol.run.folder import RunFolder
+from byol.run.provenance import provenance
 from byol.run.record import Recorder, Silence, read
 from byol.schedule import learning_rate
 from byol.system.device import Device, keep_freed_memory, usable_cores
+from byol.system.files import write_json
 from byol.system.processes import joined
 from byol.system.progress import Progress, duration
 from byol.system.stop import StopRequest
@@ -239,7 +242,7 @@ def _end(
     learner: Learner,
     judge: Judge,
     spec: Any,
-    images: Packed | Files,
+    images: Images,
 ) -> dict[str, Any]:
     """Write what a finished run leaves behind, and return its summary."""
     save_encoder(folder.encoder, learner.online.encoder, spec, recipe.evaluation_size, recipe.views)
@@ -304,9 +307,9 @@ def _name_bad(names: Iterable[str], known: set[str], progress: Progress) -> None
         progress.say(f"skipped {name}: it cannot be decoded ({len(known)} so far)")
 
 
-def _workers(images: Packed | Files, asked: int | None, sharing: int) -> int:
+def _workers(images: Images, asked: int | None, sharing: int) -> int:
     """Return how many processes decode files: one per core that is ours, and none for images in memory."""
-    if isinstance(images, Packed):
+    if isinstance(images, InMemory):
         return 0
     return max(1, usable_cores() // sharing) if asked is None else asked
 

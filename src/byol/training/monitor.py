@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from byol.algorithm import Step
-from byol.data.images import Files, Packed
+from byol.data.images import Images
 from byol.errors import UserError
 from byol.evaluate.features import Encode, features, pixels
 from byol.evaluate.knn import evenly, knn_top1, top1
@@ -83,7 +83,7 @@ class Judge:
         device: where the encoder runs.
     """
 
-    def __init__(self, sets: dict[str, Packed | Files], recipe: Recipe, device: Device) -> None:
+    def __init__(self, sets: dict[str, Images], recipe: Recipe, device: Device) -> None:
         self._bank, self._queries = sets["train"], sets.get("test", sets.get("val"))
         self._recipe, self._device = recipe, device
         judged = [self._bank] if self._queries is None else [self._bank, self._queries]

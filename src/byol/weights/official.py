@@ -24,7 +24,9 @@ from torch import Tensor, nn
 from byol.data.image.views import TwoViews
 from byol.errors import UserError
 from byol.model.encoder import ResNet
-from byol.run.folder import RunFolder, provenance, write_json
+from byol.run.folder import RunFolder
+from byol.run.provenance import provenance
+from byol.system.files import write_json
 from byol.weights.pretrained import save_encoder
 
 Tree = Mapping[str, Mapping[str, NDArray[Any]]]  # Haiku: name of a module -> name of a parameter -> array

@@ -7,7 +7,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from byol.data.index.folder import Index, index_folder, index_list, index_splits, map_array
+from byol.data.index.folder import Index, index_folder, index_list, index_splits
+from byol.data.index.mapped import map_array
 from byol.errors import UserError
 
 LONG_AGO = 1_000_000_000

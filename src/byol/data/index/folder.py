@@ -8,19 +8,20 @@ import csv
 import hashlib
 import json
 import os
-import tempfile
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from byol.data.image.decode import Decoded, Jpeg, UndecodableImage, opened
+from byol.data.index.mapped import Names, map_array
 from byol.errors import UserError
+from byol.system.files import whole_file
 
 SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".ppm", ".pgm")
 SPLITS = {"train": "train", "val": "val", "valid": "val", "validation": "val", "test": "test"}
@@ -29,34 +30,6 @@ _ORDER = ("train", "val", "test")
 _FORMAT = 2  # raise it whenever the layout of the cache file changes
 _CLOCK_NS = 2_000_000_000  # tick of the coarsest file system clock (FAT)
 _UNKNOWN = -1  # a stamp that no file has
-
-
-@dataclass(frozen=True, eq=False)
-class Names:
-    """Many strings in two arrays, which can be mapped from a file.
-
-    Args:
-        offsets: (N + 1,): string i is letters[offsets[i] : offsets[i + 1]].
-        letters: the strings as bytes, one behind the other.
-    """
-
-    offsets: NDArray[np.int64]
-    letters: NDArray[np.uint8]
-
-    @classmethod
-    def of(cls, names: Sequence[str]) -> "Names":
-        """Return some strings in this form."""
-        encoded = [os.fsencode(name) for name in names]
-        offsets = np.zeros(len(names) + 1, np.int64)
-        np.cumsum([len(name) for name in encoded], out=offsets[1:])
-        return cls(offsets, np.frombuffer(b"".join(encoded), np.uint8))
-
-    def __len__(self) -> int:
-        return len(self.offsets) - 1
-
-    def __getitem__(self, i: int) -> str:
-        assert 0 <= i < len(self), (i, len(self))
-        return os.fsdecode(self.letters[self.offsets[i] : self.offsets[i + 1]].tobytes())
 
 
 @dataclass(frozen=True, eq=False)
@@ -202,35 +175,6 @@ def index_list(file: Path, cache: Path) -> dict[str, Index]:
             )
         found[split] = _Found(names, labels if has_several or all(labels) else None, has_several)
     return _write(cache_file, file.parent, stamps, found)
-
-
-@contextmanager
-def whole_file(path: Path) -> Iterator[IO[bytes]]:
-    """Open a cache file for writing that appears under its name only when it is complete."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.NamedTemporaryFile(dir=path.parent, prefix=path.name, delete=False) as stream:
-        try:
-            yield stream
-            stream.close()
-            Path(stream.name).replace(path)
-        finally:
-            Path(stream.name).unlink(missing_ok=True)
-
-
-def map_array(stream: IO[bytes]) -> NDArray[Any]:
-    """Map the .npy array that begins here into memory (copy on write), and move the stream behind it.
-
-    Raises:
-        ValueError: there is no whole array of numbers here.
-    """
-    np.lib.format.read_magic(stream)
-    shape, _, dtype = np.lib.format.read_array_header_1_0(stream)
-    if dtype.hasobject:
-        raise ValueError("the array holds objects")  # whose addresses would be taken from the file
-    start = stream.tell()
-    array = np.memmap(stream, dtype, "c", start, shape)  # moves the stream
-    stream.seek(start + array.nbytes)
-    return np.asarray(array)  # the plain array, whose indexing is several times faster
 
 
 class _Found(NamedTuple):

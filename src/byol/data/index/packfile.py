@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from byol.data.image.decode import Decoded, Jpeg, opened
-from byol.data.index.folder import Names, map_array
+from byol.data.index.mapped import Names, map_array
 from byol.errors import UserError
 
 _MAGIC = b"byolpack"
