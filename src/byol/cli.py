@@ -27,7 +27,7 @@ Value = TypeVar("Value")
 def main(words: Sequence[str] | None = None) -> int:
     """Run one command; return its exit code.
 
-    0 done, 2 something the person can mend, 128 + signal when stopped; `compare` has more.
+    0 done, 2 something the person can mend, 5 diverged, 128 + signal when stopped; `compare` has more.
     """
     words = list(sys.argv[1:] if words is None else words)
     try:
@@ -41,10 +41,10 @@ def main(words: Sequence[str] | None = None) -> int:
             return _choose(words[0], VERBS, "command")(words[1:]) or 0
     except UserError as error:
         _tell(f"{error}")
-        return 2
+        return error.exit_code
     except Interrupted as stopped:
         _tell(f"{stopped}")
-        return 128 + stopped.signal
+        return stopped.exit_code
     except KeyboardInterrupt:
         _tell("broken off; what was last saved is still there.")
         return 130
@@ -65,7 +65,7 @@ def pretrain(words: list[str]) -> None:
     from byol.recipe.names import named
     from byol.recipe.spec import Recipe, read_recipe
     from byol.run.folder import RunFolder
-    from byol.training.loop import pretrain
+    from byol.training.loop import pretrain, resume
 
     @dataclass(frozen=True, kw_only=True)
     class Pretrain(Recipe):
@@ -105,12 +105,10 @@ def pretrain(words: list[str]) -> None:
         raise UserError("say where to write the run: --out RUN (or --resume RUN to continue one).")
     if given.resume is not None and given.out not in (None, given.resume):
         raise UserError("--resume RUN continues in RUN itself; leave --out away.")
-    if not recipe.data:
-        raise UserError(
-            "say where the images are: --data PATH (a folder, a list, an archive, a pack, or 'builtin')."
-        )
-    recipe = replace(recipe, data=_absolute(recipe.data))
-    pretrain(recipe, out, resume=given.resume is not None, overwrite=given.overwrite, workers=given.workers)
+    if given.resume is not None:
+        resume(given.resume, recipe=recipe, workers=given.workers)
+    else:
+        pretrain(None, out, recipe=recipe, overwrite=given.overwrite, workers=given.workers)
 
 
 def evaluate(words: list[str]) -> None:

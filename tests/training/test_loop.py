@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 import torch
+from byol.training.monitor import refuse_nan
 from safetensors import safe_open
 from torch import nn
 
@@ -24,7 +25,6 @@ from byol.run.record import read
 from byol.system.device import pick_device
 from byol.training.learner import build
 from byol.training.loop import pretrain
-from byol.training.monitor import refuse_nan
 
 MakeRecipe = Callable[[Path | str], Recipe]
 
@@ -153,10 +153,11 @@ def test_what_cannot_work_is_one_sentence_and_leaves_no_run_behind(
 
 
 def test_judging_leaves_the_learning_network_untouched(tiny: MakeRecipe, thumbnails: Path) -> None:
+    from byol.training.monitor import Judge
+
     from byol.data.opening import open_data
     from byol.system.device import pick_device
     from byol.training.learner import build
-    from byol.training.monitor import Judge
 
     recipe, device = tiny(thumbnails), pick_device("float32")
     learner = build(recipe, device)

@@ -17,7 +17,7 @@ from byol.data.images import Images, central, fingerprint
 from byol.errors import UserError
 from byol.system.cache import cache_folder
 from byol.system.device import Device
-from byol.system.lock import alone
+from byol.system.lock import exclusive_lock
 from byol.system.progress import Progress
 from byol.weights.pretrained import Pretrained
 
@@ -91,7 +91,7 @@ def kept_features(
     path = cache_folder() / "features" / f"{name}.npy"
     if not path.exists():
         path.parent.mkdir(parents=True, exist_ok=True)
-        with alone(path.with_suffix(".lock")):
+        with exclusive_lock(path.with_suffix(".lock")):
             if not path.exists():
                 _compute(encoder, images, device, progress, flip, path)
     return torch.from_numpy(np.load(path, mmap_mode="c"))

@@ -29,7 +29,7 @@ from byol.evaluate.task import Labelled
 from byol.run import checkpoint
 from byol.system.cache import cache_folder
 from byol.system.device import Device, usable_cores
-from byol.system.lock import alone
+from byol.system.lock import exclusive_lock
 from byol.system.progress import Progress
 from byol.weights.pretrained import Pretrained
 
@@ -151,7 +151,7 @@ def train(
         )
     folder = cache_folder() / "training" / _key(encoder, part, training, seed, device, data, figure)
     folder.mkdir(parents=True, exist_ok=True)
-    with alone(folder.with_suffix(".lock")), torch.random.fork_rng():
+    with exclusive_lock(folder.with_suffix(".lock")), torch.random.fork_rng():
         torch.manual_seed(seed)
         network = _network(encoder, num_classes, training, device)
         steps_per_epoch = len(part) // training.batch_size

@@ -8,13 +8,13 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 import torch
-import torch.distributed
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from byol.errors import UserError, refuse_below
 from byol.model.head import Head
 from byol.objective import unit
+from byol.system.collective import mean_over_ranks
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -177,7 +177,7 @@ class DirectPredictor(nn.Module):
         if self.batches > 0 and self.batches % self.every == 0:
             self.weight.copy_(self.closed_form())
         rows = torch.cat(list(projections)).to(self.correlation.dtype)
-        new = _mean_over_processes(rows.T @ rows / len(rows))
+        new = mean_over_ranks(rows.T @ rows / len(rows))
         self.correlation.lerp_(new, 1.0 - self.rho if self.batches else 1.0)
         self.batches += 1
 
@@ -228,8 +228,8 @@ class OptimalPredictor(nn.Module):
         pairs = [(z, t) for i, z in enumerate(projections) for j, t in enumerate(targets) if i != j]
         inputs = torch.cat([z for z, _ in pairs]).to(self.weight.dtype)
         outputs = torch.cat([unit(t) for _, t in pairs]).to(self.weight.dtype)
-        gram = _mean_over_processes(inputs.T @ inputs / len(inputs))
-        cross = _mean_over_processes(outputs.T @ inputs / len(inputs))
+        gram = mean_over_ranks(inputs.T @ inputs / len(inputs))
+        cross = mean_over_ranks(outputs.T @ inputs / len(inputs))
         self.weight.copy_(cross @ torch.linalg.pinv(_finite(gram), hermitian=True))
 
 
@@ -255,14 +255,6 @@ def spectral_norm(matrix: Tensor, squarings: int = 5) -> Tensor:
         power = power @ power
     vector = F.normalize(power[power.diagonal().argmax()], dim=0)
     return vector @ matrix @ vector
-
-
-def _mean_over_processes(value: Tensor) -> Tensor:
-    """Return the mean over all processes that train together; the value itself when there is one."""
-    if torch.distributed.is_available() and torch.distributed.is_initialized():
-        torch.distributed.all_reduce(value)
-        value = value / torch.distributed.get_world_size()
-    return value
 
 
 def _finite(matrix: Tensor) -> Tensor:

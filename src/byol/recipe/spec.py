@@ -5,6 +5,7 @@ change the result (where to write, how many workers) is an argument of `pretrain
 """
 
 import json
+import os
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -12,7 +13,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, TypeAdapter, ValidationError
 
 from byol.data.image.views import MultiCrop, TwoViews
-from byol.errors import UserError, refuse_below, refuse_seed
+from byol.errors import UserError, refuse_not_whole, refuse_seed
 from byol.model.encoder import ConvNet, ResNet, Timm
 from byol.model.head import Mlp, SimSiamProjector
 from byol.model.initialization import Initialization
@@ -58,7 +59,7 @@ class Recipe:
             one part at a time (BYOL, Table 16).
         initialization: of all weights, see `model.initialization`.
         precision: "auto" takes what is fast on the machine; else "bf16" or "float32".
-        seed: of initialisation, order and views, in [0, 2**31).
+        seed: of initialization, order and views, in [0, 2**31).
     """
 
     name: str
@@ -81,12 +82,13 @@ class Recipe:
     seed: int = 0
 
     def __post_init__(self) -> None:
+        refuse_not_whole("batch_size", self.batch_size, 0)
         if self.batch_size < 2:
             raise UserError(
                 f"batch_size is {self.batch_size}, but batch norm needs 2 images or more to have a variance."
             )
-        refuse_below("epochs", self.epochs, 1)
-        refuse_below("evaluation_size", self.evaluation_size, 1)
+        refuse_not_whole("epochs", self.epochs, 1)
+        refuse_not_whole("evaluation_size", self.evaluation_size, 1)
         refuse_seed(self.seed)
         if not 1 <= self.micro_batches <= self.batch_size // 2 or self.batch_size % self.micro_batches:
             raise UserError(
@@ -125,6 +127,10 @@ class Recipe:
         """Return the recipe as JSON values."""
         return json.loads(json.dumps(asdict(self)))  # type: ignore[no-any-return]
 
+    def fields(self) -> dict[str, Any]:
+        """Return field path, such as "target.tau_base" -> value."""
+        return _flatten(self.to_json())
+
 
 def from_json(text: str, origin: str) -> Recipe:
     """Read a recipe; unknown keys and wrong types are refused, not guessed at.
@@ -144,12 +150,30 @@ def from_json(text: str, origin: str) -> Recipe:
         raise UserError(f"{origin}: {place}: {first['msg']} (found {first['input']!r:.80}).") from error
 
 
-def read_recipe(path: Path) -> Recipe:
+def refuse_wrong_types(recipe: Recipe) -> None:
+    """Raise a UserError, naming the field, where a recipe that was built in Python could not be read again.
+
+    Python takes any value for any field, and what `recipe.json` cannot say cannot be resumed or repeated.
+    """
+    if not isinstance(recipe, Recipe):
+        raise UserError(f"recipe is a {type(recipe).__name__}; give a Recipe.")
+    try:
+        text = json.dumps(recipe.to_json())
+    except (TypeError, ValueError) as error:
+        raise UserError(f"recipe '{recipe.name}' holds what JSON cannot say: {error}.") from error
+    from_json(text, f"recipe '{recipe.name}'")
+
+
+def read_recipe(path: str | os.PathLike[str]) -> Recipe:
     """Read a recipe from a JSON file, such as the `recipe.json` of a run.
+
+    Args:
+        path: of the file; `~` is the home folder.
 
     Raises:
         UserError: there is no such file, or it is not a recipe.
     """
+    path = Path(path).expanduser()
     try:
         text = path.read_text()
     except OSError as error:
@@ -159,7 +183,7 @@ def read_recipe(path: Path) -> Recipe:
 
 def diff(left: Recipe, right: Recipe) -> list[tuple[str, Any, Any]]:
     """Return (field path, left value, right value) wherever two recipes differ; a missing side is None."""
-    a, b = _flatten(left.to_json()), _flatten(right.to_json())
+    a, b = left.fields(), right.fields()
     return [(key, a.get(key), b.get(key)) for key in {**a, **b} if a.get(key) != b.get(key)]
 
 

@@ -9,8 +9,6 @@ from functools import partial
 from typing import ClassVar, Literal
 
 import torch
-import torch.distributed
-from torch import Tensor
 
 PrecisionName = Literal["auto", "bf16", "float32"]
 
@@ -40,13 +38,6 @@ class Device:
         if self.precision == "float32":
             return nullcontext
         return partial(torch.autocast, self.device.type, dtype=torch.bfloat16)
-
-    def mean(self, value: Tensor) -> Tensor:
-        """Return the mean of a tensor over all processes (the tensor itself when there is one)."""
-        if self.world_size > 1:
-            torch.distributed.all_reduce(value)
-            value = value / self.world_size
-        return value
 
 
 def pick_device(precision: PrecisionName = "auto", gpu: int | None = None) -> Device:
