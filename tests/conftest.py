@@ -13,7 +13,7 @@ from tests.ranks import Ranks
 from byol.data.image.views import TwoViews, View
 from byol.model.encoder import ConvNet
 from byol.model.head import Mlp
-from byol.recipe.names import builtin
+from byol.recipe.small import builtin
 from byol.recipe.spec import Recipe
 
 
@@ -55,7 +55,7 @@ def tiny() -> Callable[[Path | str], Recipe]:
             predictor=Mlp(hidden=8, out=4),
             batch_size=8,
             epochs=4,
-            warmup_epochs=1,
+            warmup_epochs=1.0,  # as it is read again from recipe.json
         )
 
     return recipe

@@ -93,7 +93,7 @@ def test_a_run_that_was_stopped_half_way_is_continued_and_not_begun_again(
 
     monkeypatch.setattr(byol.training.loop, "batches", stream)
     with pytest.raises(Interrupted):
-        pretrain(run.recipe, run.path)
+        pretrain(None, run.path, recipe=run.recipe)
     begun = RunFolder(run.path).provenance.stat().st_mtime_ns
     ablate(table, base, tmp_path / "lab", seeds=1, budget=2, jobs=1)
     assert run.summary is not None

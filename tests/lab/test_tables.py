@@ -3,7 +3,8 @@ import pytest
 from byol.lab.tables import TABLES, put, put_in_views, put_norm
 from byol.model.norm import GroupNorm, NoNorm
 from byol.model.predictor import DirectPred
-from byol.recipe.names import builtin, named
+from byol.recipe.names import named
+from byol.recipe.small import builtin
 from byol.recipe.spec import diff
 
 

@@ -15,7 +15,8 @@ from byol.model.head import Mlp, SimSiamProjector
 from byol.model.predictor import SimSiamPredictor
 from byol.model.target import Ema
 from byol.optim import AdamW, Lars, Sgd
-from byol.recipe.names import RECIPES, builtin, named
+from byol.recipe.names import RECIPES, named
+from byol.recipe.small import builtin
 from byol.recipe.spec import Recipe, diff, from_json, read_recipe
 
 

@@ -17,7 +17,7 @@ from byol.errors import UserError
 from byol.recipe.spec import Recipe
 from byol.run import checkpoint
 from byol.run.folder import RunFolder
-from byol.system.collective import broadcast
+from byol.system.collective import broadcast, mean_over_ranks
 from byol.system.processes import Processes, joined
 
 MakeRecipe = Callable[[Path | str], Recipe]
@@ -70,6 +70,7 @@ def agreements(folder: Path) -> tuple[object, ...]:
         layer = nn.Linear(2, 2) if rank else nn.Linear(2, 2, dtype=torch.float32)
         nn.init.constant_(layer.weight, float(rank + 5))
         broadcast(layer)
+        mean = mean_over_ranks(torch.tensor(float(rank)))
         rows = two.rows(torch.full((1 + rank, 2), float(rank)))
         return (
             two.max_over_ranks(rank, 1 - rank),
@@ -79,6 +80,7 @@ def agreements(folder: Path) -> tuple[object, ...]:
             str(error.value),
             layer.weight[0, 0].item(),
             rows[:, 0].tolist(),
+            mean.item(),
         )
 
 
@@ -99,6 +101,7 @@ def test_two_processes_agree(tmp_path: Path, ranks: Ranks) -> None:
     assert first[4] == second[4] == "the second has no disk"
     assert first[5] == second[5] == 5.0
     assert first[6] == second[6] == [0.0, 1.0, 1.0]
+    assert first[7] == second[7] == 0.5
 
 
 def test_torchrun_trains_is_stopped_and_goes_on(photographs: Path, tiny: MakeRecipe, tmp_path: Path) -> None:
