@@ -13,7 +13,7 @@ LAYERS = [  # a module imports only rows below its own, or its own row's folder
     {"__init__", "__main__"},
     {"cli"},
     {"lab.laboratory", "lab.speed", "training.loop"},
-    {"training.bookends"},
+    {"lab.products", "lab.trials", "training.bookends"},
     {"training.request", "training.watch"},
     {
         "lab.findings",
@@ -25,7 +25,7 @@ LAYERS = [  # a module imports only rows below its own, or its own row's folder
     },
     {"evaluate.judging", "recipe.names", "training.learner"},
     {"lab.tables", "recipe.imagenet", "recipe.small", "training.timeline"},
-    {"recipe.cifar10"},
+    {"lab.changes", "recipe.cifar10"},
     {"evaluate.protocol", "evaluate.result"},
     {"evaluate.knn", "evaluate.supervised", "evaluate.unlabelled", "recipe.spec", "training.classifier"},
     {"evaluate.features", "evaluate.logistic", "evaluate.metrics", "evaluate.spread", "evaluate.task"},
@@ -42,6 +42,7 @@ LAYERS = [  # a module imports only rows below its own, or its own row's folder
     {"model.encoder"},
     {"algorithm", "model.head", "model.initialization"},
     {"model.norm", "objective", "schedule"},
+    {"lab.machine", "page.plots"},
     {"run.checkpoint", "run.folder", "run.provenance", "system.processes"},
     {"run.record", "system.collective", "system.device"},
     {

@@ -20,7 +20,7 @@ import byol.training.loop
 from byol.data.image.views import MultiCrop
 from byol.data.loader import Batch, batches
 from byol.errors import Interrupted, UserError
-from byol.lab.tables import Change, put, put_norm
+from byol.lab.changes import Change, put, put_norm
 from byol.model.head import SimSiamProjector
 from byol.model.norm import GroupNorm, LayerNorm
 from byol.model.predictor import (
@@ -129,7 +129,9 @@ RELATIVES: dict[str, Change] = {
     "directpred-every-3": put(predictor=DirectPred(every=3)),
     "directcopy": put(predictor=DirectCopy()),
     "optimal": put(predictor=OptimalLinear(), target=Shared()),
-    "two-timescale": put(predictor=SymmetricLinear(), target=Shared(), predictor_lr=FollowingRate(factor=10)),
+    "two-timescale": put(
+        predictor=SymmetricLinear(), target=Shared(), predictor_lr=FollowingRate(factor=10.0)
+    ),
     "fixed": put(predictor=Linear(), target=Fixed()),
     "micro-batches": put(micro_batches=2, initialization="truncated-normal"),
     "group-norm": put_norm(GroupNorm(groups=2)),

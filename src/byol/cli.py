@@ -10,7 +10,7 @@ import os
 import sys
 from collections.abc import Callable, Sequence
 from contextlib import redirect_stderr, redirect_stdout
-from dataclasses import dataclass, field, fields, make_dataclass, replace
+from dataclasses import dataclass, field, fields, make_dataclass
 from itertools import dropwhile, takewhile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -418,13 +418,16 @@ def ablate(words: list[str]) -> None:
     _choose(name, TABLES, "table")
     if given.out is None:
         raise UserError("say where to write the table and its runs: --out DIR.")
-    recipe = _recipe(given.recipe)
-    if given.data is not None:
-        recipe = replace(recipe, data=_absolute(given.data))
-    if not recipe.data:
-        raise UserError("say where the images are: --data PATH (or 'builtin').")
-    path = ablate(TABLES[name](), recipe, given.out, seeds=given.seeds, budget=given.budget, jobs=given.jobs)
-    Console().print(Markdown(path.read_text()))
+    found = ablate(
+        name,
+        given.out,
+        recipe=given.recipe,
+        data=given.data,
+        seeds=given.seeds,
+        budget=given.budget,
+        jobs=given.jobs,
+    )
+    Console().print(Markdown(found.path.read_text()))
 
 
 def bench(words: list[str]) -> None:

@@ -4,17 +4,18 @@ A table changes a base recipe cell by cell, holds what was published for each ce
 findings: which cell is better than which, by the papers. `laboratory` runs it and says which hold.
 """
 
+import difflib
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
-from byol.model.norm import BatchNorm, GroupNorm, NoNorm, Norm
+from byol.errors import UserError
+from byol.lab.changes import Change, both, put, put_in_views, put_norm
+from byol.model.norm import BatchNorm, GroupNorm, NoNorm
 from byol.model.predictor import DirectPred, Linear, NoPredictor
 from byol.model.target import ConstantEma, Fixed, Shared
 from byol.optim import AdamW, Lars, Sgd
-from byol.recipe.spec import Recipe
 
-Change = Callable[[Recipe], Recipe]
 Place = tuple[str, str]  # (row, column)
 
 
@@ -121,7 +122,7 @@ def predictor_and_target() -> Table:
             Finding("a moving average is better than a fixed target", ("MLP", "EMA"), ("MLP", "fixed")),
             Finding("an MLP predicts better than a matrix", ("MLP", "EMA"), ("linear", "EMA")),
             Finding(
-                "DirectPred is better than a learnt linear one", ("DirectPred", "EMA"), ("linear", "EMA")
+                "DirectPred is better than a learned linear one", ("DirectPred", "EMA"), ("linear", "EMA")
             ),
             Finding("a learnt MLP is better than DirectPred", ("MLP", "EMA"), ("DirectPred", "EMA")),
         ),
@@ -235,34 +236,6 @@ def loss_scale() -> Table:
     )
 
 
-def put(**fields: Any) -> Change:
-    """Return the change that puts other values into fields of a recipe."""
-    return lambda recipe: replace(recipe, **fields)
-
-
-def put_norm(norm: Norm) -> Change:
-    """Return the change that puts another norm into encoder, projector and predictor, where they have one."""
-
-    def change(recipe: Recipe) -> Recipe:
-        parts = {name: getattr(recipe, name) for name in ("encoder", "projector", "predictor")}
-        return replace(
-            recipe,
-            **{name: replace(part, norm=norm) for name, part in parts.items() if hasattr(part, "norm")},
-        )
-
-    return change
-
-
-def put_in_views(**fields: Any) -> Change:
-    """Return the change that puts other values into both view distributions."""
-
-    def change(recipe: Recipe) -> Recipe:
-        first, second = (replace(view, **fields) for view in (recipe.views.first, recipe.views.second))
-        return replace(recipe, views=replace(recipe.views, first=first, second=second))
-
-    return change
-
-
 # Learning rates were tried on the built-in set with batch norm (docs/log.md): they are those of the small
 # recipes and not of ImageNet.
 _OPTIMIZERS: dict[str, Change] = {
@@ -276,17 +249,52 @@ def _cross(
     rows: dict[str, Change], columns: dict[str, Change], published: dict[Place, float]
 ) -> tuple[Cell, ...]:
     return tuple(
-        Cell(row, column, _both(rows[row], columns[column]), published.get((row, column)))
+        Cell(row, column, both(rows[row], columns[column]), published.get((row, column)))
         for row in rows
         for column in columns
     )
 
 
-def _both(first: Change, second: Change) -> Change:
-    return lambda recipe: second(first(recipe))
-
-
 TABLES: dict[str, Callable[[], Table]] = {
-    make().name: make
-    for make in (predictor_and_target, target_decay, normalization, view_ops, batch_size, loss_scale)
+    "predictor-target": predictor_and_target,
+    "tau": target_decay,
+    "normalization": normalization,
+    "views": view_ops,
+    "batch-size": batch_size,
+    "loss": loss_scale,
 }
+
+
+def open_table(name: str) -> Table:
+    """Return the table of a name.
+
+    Raises:
+        UserError: there is none; the nearest name is given.
+    """
+    if name not in TABLES:
+        near = difflib.get_close_matches(name, TABLES, n=1, cutoff=0.4)
+        hint = f"did you mean {near[0]}?" if near else f"there are {', '.join(TABLES)}."
+        raise UserError(f"there is no table '{name}'; {hint}")
+    return TABLES[name]()
+
+
+@dataclass(frozen=True)
+class TableList:
+    """The tables that `byol.ablate` knows by name."""
+
+    @property
+    def value(self) -> float:
+        """How many there are."""
+        return float(len(TABLES))
+
+    def table(self) -> list[list[str]]:
+        """Return names and what they compare as rows of strings; the first row is the header."""
+        return [["table", "what it compares"], *([name, str(make.__doc__)] for name, make in TABLES.items())]
+
+    def sentence(self) -> str:
+        """Return how to run one."""
+        return f"{len(TABLES)} tables; byol ablate TABLE --out DIR runs one."
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the names with what they compare."""
+        return {"tables": dict(self.table()[1:]), "value": self.value}
