@@ -29,7 +29,7 @@ LAYERS = [  # a module imports only rows below its own, or its own row's folder
     {"evaluate.protocol", "evaluate.result"},
     {"evaluate.knn", "evaluate.supervised", "evaluate.unlabelled", "recipe.spec", "training.classifier"},
     {"evaluate.features", "evaluate.logistic", "evaluate.metrics", "evaluate.spread", "evaluate.task"},
-    {"weights.pretrained"},
+    {"weights.haiku", "weights.pickled", "weights.pretrained"},
     {"data.loader", "data.packing"},
     {"data.opening"},
     {"data.builtin"},

@@ -522,7 +522,7 @@ def import_(words: list[str]) -> None:
         raise UserError("say which checkpoint: byol import FILE.pkl --out RUN.")
     if given.out is None:
         raise UserError("say where to write the encoder: --out RUN.")
-    print(import_official(file, given.out, overwrite=given.overwrite))
+    print(import_official(file, given.out, overwrite=given.overwrite).path)
 
 
 VERBS: dict[str, Callable[[list[str]], int | None]] = {
