@@ -15,7 +15,7 @@ LAYERS = [  # a module imports only rows below its own, or its own row's folder
     {"lab.laboratory", "lab.speed", "training.loop"},
     {"lab.findings", "page.figure", "training.monitor", "weights.official"},
     {"evaluate.judging", "lab.tables", "recipe.names", "training.learner"},
-    {"evaluate.protocol.table", "evaluate.result"},
+    {"evaluate.measured", "evaluate.protocol.table", "evaluate.result"},
     {"evaluate.protocol.few_labels"},
     {"evaluate.protocol.finetune", "evaluate.protocol.knn", "evaluate.protocol.linear"}
     | {"evaluate.protocol.linear_sgd", "evaluate.protocol.retrain"},

@@ -12,13 +12,14 @@ if TYPE_CHECKING:
     from byol.data.packing import pack
     from byol.errors import Interrupted, UserError
     from byol.evaluate.judging import compare, judge, measure, transfer
+    from byol.evaluate.measured import Measured
     from byol.evaluate.protocol.few_labels import FewLabels
     from byol.evaluate.protocol.finetune import FineTune
     from byol.evaluate.protocol.knn import Knn
     from byol.evaluate.protocol.linear import LinearProbe
     from byol.evaluate.protocol.linear_sgd import LinearSgd
     from byol.evaluate.protocol.retrain import Retrain
-    from byol.evaluate.result import Comparison, Measured, Result, Transfer
+    from byol.evaluate.result import Comparison, Result, Transfer
     from byol.recipe.names import RECIPES, named
     from byol.recipe.spec import Recipe, diff, read_recipe
     from byol.training.loop import pretrain
@@ -39,7 +40,7 @@ _HOME = {
     "LinearSgd": "evaluate.protocol.linear_sgd",
     "Retrain": "evaluate.protocol.retrain",
     "Comparison": "evaluate.result",
-    "Measured": "evaluate.result",
+    "Measured": "evaluate.measured",
     "Result": "evaluate.result",
     "Transfer": "evaluate.result",
     "pack": "data.packing",

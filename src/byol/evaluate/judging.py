@@ -14,14 +14,15 @@ from byol.data.images import fingerprint
 from byol.data.opening import open_data
 from byol.errors import UserError, refuse_seed
 from byol.evaluate.features import encode_with
+from byol.evaluate.measured import Measured
 from byol.evaluate.metrics import difference, estimate
 from byol.evaluate.protocol.finetune import FineTune
 from byol.evaluate.protocol.knn import Knn
 from byol.evaluate.protocol.linear import LinearProbe
 from byol.evaluate.protocol.slot import Context, EvaluationProtocol, Outcome
-from byol.evaluate.result import Comparison, Measured, Result, Row, Transfer
+from byol.evaluate.result import Comparison, Result, Row, Transfer
 from byol.evaluate.statistics import sample_std
-from byol.evaluate.task import Data, Task, named_data, open_task
+from byol.evaluate.task import Data, Task, data_name, open_task
 from byol.evaluate.unlabelled import unlabelled
 from byol.model.encoder import in_eval_mode, representation_dim
 from byol.run.folder import RunFolder
@@ -191,7 +192,7 @@ def measure(
             encode = encode_with(one, device)
             rows.append(unlabelled(encode, images, one.size, crop_share=one.crop_share, seed=seed))
         result = Measured(
-            data=named_data(data),
+            data=data_name(data),
             data_fingerprint=fingerprint(images),
             encoders=tuple(one.name for one in encoders),
             rows=tuple(rows),

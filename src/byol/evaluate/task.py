@@ -112,11 +112,11 @@ def open_task(data: Data, test: Data | None = None) -> Task:
         UserError: there are no labels, or fewer than two classes, or the judged images have a class that the
             others do not have, or labels of another kind.
     """
-    name, sets = named_data(data), open_data(os.fspath(data))
+    name, sets = data_name(data), open_data(os.fspath(data))
     train = _labelled(sets["train"] if "train" in sets else _only(sets, name), name)
     source, judged_name = sets.get("test", sets.get("val")) if "train" in sets else None, name
     if test is not None:
-        judged_name = named_data(test)
+        judged_name = data_name(test)
         source = _only(open_data(os.fspath(test)), judged_name)
     classes = train.images.classes
     named = _named(train.labels, classes)
@@ -142,8 +142,8 @@ def open_task(data: Data, test: Data | None = None) -> Task:
     )
 
 
-def named_data(data: Data) -> str:
-    """Return what a person calls a set."""
+def data_name(data: Data) -> str:
+    """Return what a person calls a set: the path as it was given."""
     return os.fspath(data)
 
 

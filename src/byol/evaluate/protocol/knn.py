@@ -1,4 +1,4 @@
-"""Nearest neighbours as a protocol."""
+"""Nearest neighbors as a protocol."""
 
 from dataclasses import dataclass
 from typing import ClassVar
@@ -14,10 +14,10 @@ from byol.weights.pretrained import Pretrained
 
 @dataclass(frozen=True, kw_only=True)
 class Knn:
-    """Weighted nearest neighbours by cosine, without any training; also of one labelled set alone.
+    """Weighted nearest neighbors by cosine, without any training; also of one labelled set alone.
 
     Args:
-        k: neighbours that vote.
+        k: neighbors that vote.
         temperature: of their weights, exp(cosine / temperature).
 
     Source: Wu et al. 2018 (1805.01978), section 3.4.
