@@ -57,6 +57,7 @@ from torchvision import models
 # Keys that were renamed: the older name, the newer one. Parts of the names of tensors are keys too.
 RENAMED = {
     "figures": "metrics",
+    "learnt_from": "learned_from",
     "share": "fraction",
     "spread": "std",
     "behind": "ahead",
