@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from byol.lab.tables import Finding, Place, Table
+from byol.lab.tables import Finding, Position, Table
 from byol.page.plots import draw_baselines, label, new_figure, save_figure
 
 
@@ -17,7 +17,7 @@ class Outcome:
 
     Args:
         values: kNN top-1 in percent, one per seed that finished.
-        random: that of the random initialisations.
+        random: that of the random initializations.
         pixels: that of raw pixels.
         failures: sentences of the seeds that did not finish.
         spread: feature spread of the projections at the end, mean; 0 is collapsed.
@@ -48,7 +48,7 @@ class Outcome:
         return f"{self.mean:.1f} ± {self.deviation:.1f}{lost}"
 
 
-def verdict(finding: Finding, outcomes: Mapping[Place, Outcome]) -> str:
+def verdict(finding: Finding, outcomes: Mapping[Position, Outcome]) -> str:
     """Return whether a finding holds: "holds", "does not hold" or "undecided".
 
     It is decided where the means differ by more than twice the standard error of their difference, which
@@ -66,22 +66,22 @@ def verdict(finding: Finding, outcomes: Mapping[Place, Outcome]) -> str:
     return "holds" if difference > 0 else "does not hold"
 
 
-def report(table: Table, outcomes: Mapping[Place, Outcome], facts: dict[str, Any]) -> str:
+def report(table: Table, outcomes: Mapping[Position, Outcome], facts: dict[str, Any]) -> str:
     """Return a table as Markdown: what was found, what was published, and which findings hold."""
     published = {(cell.row, cell.column): cell.published for cell in table.cells}
     baselines = [outcome for outcome in outcomes.values() if outcome.values]
 
-    def entry(place: Place) -> str:
-        spread = outcomes[place].spread
+    def entry(position: Position) -> str:
+        spread = outcomes[position].spread
         return (
-            f"**{outcomes[place]}**"
-            + ("" if published[place] is None else f" ({published[place]:g})")
+            f"**{outcomes[position]}**"
+            + ("" if published[position] is None else f" ({published[position]:g})")
             + (f", spread {spread:.2f}" if math.isfinite(spread) else "")
         )
 
     def against(finding: Finding) -> str:
-        figures = published[finding.better], published[finding.worse]
-        return " against ".join("?" if figure is None else f"{figure:g}" for figure in figures)
+        scores = published[finding.better], published[finding.worse]
+        return " against ".join("?" if score is None else f"{score:g}" for score in scores)
 
     minutes = sum(one.minutes * len(one.values) for one in baselines)
     corner = " \\ ".join(axis for axis in table.axes if axis)
@@ -123,20 +123,20 @@ def report(table: Table, outcomes: Mapping[Place, Outcome], facts: dict[str, Any
     return "\n".join(lines) + "\n"
 
 
-def draw_outcomes(path: Path, table: Table, outcomes: Mapping[Place, Outcome]) -> None:
+def draw_outcomes(path: Path, table: Table, outcomes: Mapping[Position, Outcome]) -> None:
     """Write a figure: each cell as found, with its standard deviation, beside what was published."""
     names = [
         " / ".join(part for part in (cell.row, cell.column) if len(table.columns) > 1 or part == cell.row)
         for cell in table.cells
     ]
-    places = [(cell.row, cell.column) for cell in table.cells]
+    positions = [(cell.row, cell.column) for cell in table.cells]
     heights = range(len(names))
     figure = new_figure(8.0, 1.4 + 0.28 * len(names))
     here, there = figure.subplots(1, 2, sharey=True)
     here.errorbar(
-        [outcomes[place].mean for place in places],
+        [outcomes[position].mean for position in positions],
         heights,
-        xerr=[outcomes[place].deviation for place in places],
+        xerr=[outcomes[position].deviation for position in positions],
         fmt="o",
         markersize=4,
         capsize=3,
@@ -162,7 +162,7 @@ def draw_outcomes(path: Path, table: Table, outcomes: Mapping[Place, Outcome]) -
     save_figure(figure, path)
 
 
-def as_json(table: Table, outcomes: Mapping[Place, Outcome]) -> list[dict[str, Any]]:
+def as_json(table: Table, outcomes: Mapping[Position, Outcome]) -> list[dict[str, Any]]:
     """Return the cells of a table as JSON values."""
     return [
         {

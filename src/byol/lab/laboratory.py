@@ -17,7 +17,7 @@ from typing import Any
 from byol.data.opening import open_data
 from byol.errors import Interrupted, UserError, refuse_not_whole
 from byol.lab.findings import Outcome, as_json, draw_outcomes, report, verdict
-from byol.lab.tables import Place, Table, open_table
+from byol.lab.tables import Position, Table, open_table
 from byol.lab.trials import Trial, outcome, planned, start, take_result
 from byol.recipe.names import open_recipe
 from byol.recipe.spec import Recipe, refuse_wrong_types
@@ -41,7 +41,7 @@ class Ablation:
 
     path: Path
     question: Table
-    outcomes: Mapping[Place, Outcome]
+    outcomes: Mapping[Position, Outcome]
 
     @property
     def verdicts(self) -> list[str]:
@@ -132,7 +132,7 @@ def ablate(
     trials = planned(table, base, folder, seeds=seeds, budget=budget)
     distinct = list({trial.path: trial for cell in trials.values() for trial in cell}.values())
     carry_out(distinct, jobs or _jobs())
-    outcomes = {place: outcome(cell) for place, cell in trials.items()}
+    outcomes = {position: outcome(cell) for position, cell in trials.items()}
     facts = provenance(
         table=table.name,
         recipe=base.name,

@@ -38,8 +38,8 @@ class Products:
                 branch = learner.online(view)
                 in_trunk = len(seen)
                 learner.online.predictor(branch.projection)
-            for place, (module, inputs) in enumerate(seen):
-                forward_only = int(number < num_targets and place < in_trunk)
+            for position, (module, inputs) in enumerate(seen):
+                forward_only = int(number < num_targets and position < in_trunk)
                 like = next((at for at, one in enumerate(self.found) if _alike(one, module, inputs)), None)
                 if like is None:
                     self.found.append((module, inputs, 1, forward_only))

@@ -60,7 +60,7 @@ class Speed:
             images in memory or in files to views, as fast as they come while nothing else is done; "whole",
             views and step as the loop has them; "limit", the step's products alone.
         peak_bytes: most memory that the first step takes beyond weights and views: activations, gradients and
-            what the optimiser keeps; None where the system does not tell.
+            what the optimizer keeps; None where the system does not tell.
         machine: processor, cores, threads, GPU, versions.
         rounds: timed ones, after one to warm up.
         date: in UTC.

@@ -16,7 +16,7 @@ from byol.model.predictor import DirectPred, Linear, NoPredictor
 from byol.model.target import ConstantEma, Fixed, Shared
 from byol.optim import AdamW, Lars, Sgd
 
-Place = tuple[str, str]  # (row, column)
+Position = tuple[str, str]  # (row, column)
 
 
 @dataclass(frozen=True)
@@ -27,7 +27,7 @@ class Cell:
         row: its row.
         column: its column.
         change: makes the cell's recipe from the base recipe.
-        published: the figure of the paper, in percent, if there is one.
+        published: the score of the paper, in percent, if there is one.
     """
 
     row: str
@@ -47,8 +47,8 @@ class Finding:
     """
 
     sentence: str
-    better: Place
-    worse: Place
+    better: Position
+    worse: Position
 
 
 @dataclass(frozen=True)
@@ -59,7 +59,7 @@ class Table:
         name: on the command line.
         title: what is asked.
         axes: what the rows and the columns are.
-        source: where the published figures come from, and what they measure.
+        source: where the published scores come from, and what they measure.
         cells: the recipes.
         findings: of the paper.
     """
@@ -124,7 +124,7 @@ def predictor_and_target() -> Table:
             Finding(
                 "DirectPred is better than a learned linear one", ("DirectPred", "EMA"), ("linear", "EMA")
             ),
-            Finding("a learnt MLP is better than DirectPred", ("MLP", "EMA"), ("DirectPred", "EMA")),
+            Finding("a learned MLP is better than DirectPred", ("MLP", "EMA"), ("DirectPred", "EMA")),
         ),
     )
 
@@ -133,8 +133,8 @@ def target_decay() -> Table:
     """Constant tau from 0 to 1, beside the schedule of the base recipe."""
     published = {1.0: 18.8, 0.999: 69.8, 0.99: 72.5, 0.9: 68.4, 0.0: 0.3}
     cells = [
-        Cell(f"{tau:g}", "constant", put(target=ConstantEma(value=tau)), figure)
-        for tau, figure in published.items()
+        Cell(f"{tau:g}", "constant", put(target=ConstantEma(value=tau)), score)
+        for tau, score in published.items()
     ]
     return Table(
         "tau",
@@ -153,14 +153,14 @@ def target_decay() -> Table:
 
 
 def normalization() -> Table:
-    """Batch norm, group norm with weight standardisation, and none, with LARS and with SGD."""
+    """Batch norm, group norm with weight standardization, and none, with LARS and with SGD."""
     rows = {"BN": put_norm(BatchNorm()), "GN+WS": put_norm(GroupNorm()), "none": put_norm(NoNorm())}
     columns = {name: _OPTIMIZERS[name] for name in ("LARS", "SGD")}
     published = {("BN", "LARS"): 74.3, ("GN+WS", "LARS"): 73.9, ("none", "LARS"): 0.1}
     return Table(
         "normalization",
-        "Is batch normalisation what keeps BYOL from collapsing?",
-        ("norm", "optimiser"),
+        "Is batch normalization what keeps BYOL from collapsing?",
+        ("norm", "optimizer"),
         "BYOL works even without batch statistics (2010.10241): ImageNet, ResNet-50, linear top-1; "
         "1000 epochs, the last one 300",
         _cross(rows, columns, published),
@@ -173,19 +173,19 @@ def normalization() -> Table:
 
 def view_ops() -> Table:
     """The view's operations removed one by one."""
-    colour = {"jitter": 0.0, "grayscale": 0.0}
+    color = {"jitter": 0.0, "grayscale": 0.0}
     without = {
         "all": ({}, 72.5),
         "no flip": ({"flip": 0.0}, 71.9),
         "no blur": ({"blur": 0.0}, 71.2),
-        "no solarisation": ({"solarize": 0.0}, 72.3),
+        "no solarization": ({"solarize": 0.0}, 72.3),
         "no jitter": ({"jitter": 0.0}, 71.8),
         "no grayscale": ({"grayscale": 0.0}, 70.3),
-        "no colour": (colour, 63.4),
-        "crop only": ({**colour, "flip": 0.0, "blur": 0.0, "solarize": 0.0}, 59.4),
+        "no color": (color, 63.4),
+        "crop only": ({**color, "flip": 0.0, "blur": 0.0, "solarize": 0.0}, 59.4),
     }
     cells = tuple(
-        Cell(name, "BYOL", put_in_views(**fields), figure) for name, (fields, figure) in without.items()
+        Cell(name, "BYOL", put_in_views(**fields), score) for name, (fields, score) in without.items()
     )
     return Table(
         "views",
@@ -194,10 +194,10 @@ def view_ops() -> Table:
         "BYOL (2006.07733) Table 17: ImageNet, ResNet-50, 300 epochs, linear top-1",
         cells,
         (
-            Finding("colour matters", ("all", "BYOL"), ("no colour", "BYOL")),
-            Finding("crops alone are worst", ("no colour", "BYOL"), ("crop only", "BYOL")),
+            Finding("color matters", ("all", "BYOL"), ("no color", "BYOL")),
+            Finding("crops alone are worst", ("no color", "BYOL"), ("crop only", "BYOL")),
             Finding("blur helps a little", ("all", "BYOL"), ("no blur", "BYOL")),
-            Finding("solarisation hardly matters", ("all", "BYOL"), ("no solarisation", "BYOL")),
+            Finding("solarization hardly matters", ("all", "BYOL"), ("no solarization", "BYOL")),
             Finding("grayscale helps", ("all", "BYOL"), ("no grayscale", "BYOL")),
         ),
     )
@@ -207,7 +207,7 @@ def batch_size() -> Table:
     """The batch cut into micro-batches, gradients averaged: only batch norm sees the small batch."""
     published = {1: 72.5, 2: 72.4, 4: 72.2, 8: 72.2, 16: 71.8}
     cells = tuple(
-        Cell(f"1/{parts}", "BYOL", put(micro_batches=parts), figure) for parts, figure in published.items()
+        Cell(f"1/{parts}", "BYOL", put(micro_batches=parts), score) for parts, score in published.items()
     )
     return Table(
         "batch-size",
@@ -223,12 +223,12 @@ def batch_size() -> Table:
 
 
 def loss_scale() -> Table:
-    """The two directions of the loss summed, as published, or averaged, with three optimisers."""
+    """The two directions of the loss summed, as published, or averaged, with three optimizers."""
     rows = {"summed": put(loss_weight=1.0), "averaged": put(loss_weight=0.5)}
     return Table(
         "loss",
         "Does it matter whether the two directions are summed or averaged?",
-        ("loss", "optimiser"),
+        ("loss", "optimizer"),
         "lightly pull request 1286: ImageNet, ResNet-50, 100 epochs, linear top-1; BYOL (2006.07733) "
         "appendix F.5 says why: LARS does not adapt biases and norms",
         _cross(rows, _OPTIMIZERS, {("summed", "LARS"): 62.4, ("averaged", "LARS"): 51.4}),
@@ -246,7 +246,7 @@ _OPTIMIZERS: dict[str, Change] = {
 
 
 def _cross(
-    rows: dict[str, Change], columns: dict[str, Change], published: dict[Place, float]
+    rows: dict[str, Change], columns: dict[str, Change], published: dict[Position, float]
 ) -> tuple[Cell, ...]:
     return tuple(
         Cell(row, column, both(rows[row], columns[column]), published.get((row, column)))

@@ -15,7 +15,7 @@ from typing import Any
 
 from byol.errors import Diverged, UserError
 from byol.lab.findings import Outcome
-from byol.lab.tables import Place, Table
+from byol.lab.tables import Position, Table
 from byol.recipe.spec import Recipe
 from byol.run import checkpoint
 from byol.run.folder import RunFolder
@@ -52,7 +52,9 @@ class Trial:
         return self.summary is not None or self.failure is not None
 
 
-def planned(table: Table, base: Recipe, folder: Path, *, seeds: int, budget: int) -> dict[Place, list[Trial]]:
+def planned(
+    table: Table, base: Recipe, folder: Path, *, seeds: int, budget: int
+) -> dict[Position, list[Trial]]:
     """Return the runs of each cell of a table; the warm-up keeps its share of the epochs."""
     warmup = base.warmup_epochs * budget / base.epochs
     plan = {}

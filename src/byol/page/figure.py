@@ -23,7 +23,7 @@ def draw_figure(folder: RunFolder, recipe: Recipe, images: Images) -> None:
     Args:
         folder: of the run, whose records are drawn.
         recipe: whose views are shown, those of step 0.
-        images: the set that the run learnt from.
+        images: the set that the run learned from.
     """
     events = read(folder.metrics)
     figure = new_figure(9.0, 3.2)

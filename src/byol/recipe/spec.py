@@ -50,7 +50,7 @@ class Recipe:
         predictor: q.
         target: what predictions are compared with, and its tau.
         optimizer: over theta, with the learning rate per 256 images.
-        batch_size: images per optimiser step, over all processes.
+        batch_size: images per optimizer step, over all processes.
         epochs: passes over the images.
         warmup_epochs: passes during which the learning rate rises from 0; may be a fraction.
         predictor_lr: learning rate of the predictor, beside that of the rest.
@@ -111,7 +111,7 @@ class Recipe:
         return self.optimizer.base_lr * self.batch_size / 256
 
     def steps_per_epoch(self, num_images: int) -> int:
-        """Return the optimiser steps of one pass; images that do not fill a batch wait for the next pass.
+        """Return the optimizer steps of one pass; images that do not fill a batch wait for the next pass.
 
         Raises:
             UserError: the batch is larger than the set.
@@ -140,14 +140,14 @@ def from_json(text: str, origin: str) -> Recipe:
         origin: where the text comes from, for the message.
 
     Raises:
-        UserError: the first thing wrong, with its place.
+        UserError: the first thing wrong, naming its field.
     """
     try:
         return TypeAdapter(Recipe).validate_json(text, strict=True, extra="forbid")
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
-        place = ".".join(str(part) for part in first["loc"]) or "the file"
-        raise UserError(f"{origin}: {place}: {first['msg']} (found {first['input']!r:.80}).") from error
+        field = ".".join(str(part) for part in first["loc"]) or "the file"
+        raise UserError(f"{origin}: {field}: {first['msg']} (found {first['input']!r:.80}).") from error
 
 
 def refuse_wrong_types(recipe: Recipe) -> None:

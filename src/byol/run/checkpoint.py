@@ -21,7 +21,7 @@ def save(folder: Path, step: int, state: dict[str, Any]) -> Path:
 
     Args:
         folder: of the checkpoints.
-        step: optimiser steps done.
+        step: optimizer steps done.
         state: tensors, numbers, strings, lists and dicts only.
 
     Raises:

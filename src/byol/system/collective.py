@@ -40,7 +40,7 @@ def broadcast(*networks: nn.Module) -> None:
 
 
 def average_gradients(optimizer: torch.optim.Optimizer) -> None:
-    """Make an optimiser replace the gradients by their means over all processes before each of its steps.
+    """Make an optimizer replace the gradients by their means over all processes before each of its steps.
 
     However many backward passes a step has, its gradients travel once (docs/decisions/0012).
     """

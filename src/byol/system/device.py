@@ -15,11 +15,11 @@ PrecisionName = Literal["auto", "bf16", "float32"]
 
 @dataclass(frozen=True)
 class Device:
-    """Where this process computes, in which precision, and its place among the processes.
+    """Where this process computes, in which precision, and its rank among the processes.
 
     Args:
         device: of networks and views.
-        precision: "bf16" (autocast; loss, normalisation and statistics stay float32) or "float32".
+        precision: "bf16" (autocast; loss, normalization and statistics stay float32) or "float32".
         rank: of this process, in [0, world_size).
         world_size: processes that train together.
     """

@@ -109,7 +109,7 @@ class Processes:
 
     @contextmanager
     def in_turn(self) -> Iterator[None]:
-        """Context that the first process of each machine enters alone, the others after it (for caches)."""
+        """Context that one process of each machine enters first, the others after it (for caches)."""
         if self.local_rank > 0:
             self.max_over_ranks(0)
         try:

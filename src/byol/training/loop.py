@@ -142,7 +142,7 @@ def _train(asked: Request) -> Run:
         scores: dict[str, float] = {}
         progress.say(
             f"{recipe.name}: {len(images):,} images, steps {first_step:,} to {total_steps:,}, "
-            f"{_place(device)} in {device.precision}, into {folder.path}"
+            f"{_where(device)} in {device.precision}, into {folder.path}"
         )
         _name_bad(images.bad, learner.bad_files, progress)
 
@@ -255,7 +255,7 @@ def _name_bad(names: Iterable[str], known: set[str], progress: Progress) -> None
         progress.say(f"skipped {name}: it cannot be decoded ({len(known)} so far)")
 
 
-def _place(device: Device) -> str:
+def _where(device: Device) -> str:
     """Return the device in words."""
     return f"{device.device}" if device.world_size == 1 else f"{device.world_size} processes, {device.device}"
 

@@ -45,11 +45,11 @@ def convert(params: Tree, state: Tree, origin: str) -> tuple[ResNet, dict[str, T
         )
     root = roots.pop()
     given = {
-        (_stem(place, root, params), name): array
+        (_stem(module, root, params), name): array
         for tree, unused in ((params, ()), (state, _UNUSED))
-        for place, arrays in tree.items()
+        for module, arrays in tree.items()
         for name, array in arrays.items()
-        if place.startswith(f"{root}/") and name not in unused
+        if module.startswith(f"{root}/") and name not in unused
     }
     spec = _spec(root, given, origin)
     with torch.device("meta"):
@@ -59,16 +59,16 @@ def convert(params: Tree, state: Tree, origin: str) -> tuple[ResNet, dict[str, T
         for name in network.state_dict()
         if name.endswith("num_batches_tracked")
     }
-    for ours, place, name, shape in _places(network, root):
-        array = given.pop((place, name), None)
+    for ours, module, name, shape in _arrays(network, root):
+        array = given.pop((module, name), None)
         if array is None:
-            raise UserError(f"{origin} lacks {place} {name} of shape {shape}; {root} needs it.")
+            raise UserError(f"{origin} lacks {module} {name} of shape {shape}; {root} needs it.")
         if array.shape != shape:
-            raise UserError(f"{origin}: {place} {name} has shape {array.shape}; {root} needs {shape}.")
+            raise UserError(f"{origin}: {module} {name} has shape {array.shape}; {root} needs {shape}.")
         rows = array.transpose(3, 2, 0, 1) if name == "w" else array.reshape(-1)  # HWIO to OIHW
         weights[ours] = torch.from_numpy(np.array(rows, np.float32, order="C"))
-    for (place, name), array in given.items():
-        raise UserError(f"{origin} holds {place} {name} of shape {array.shape}; {root} has no place for it.")
+    for (module, name), array in given.items():
+        raise UserError(f"{origin} holds {module} {name} of shape {array.shape}; {root} has no place for it.")
     return spec, weights
 
 
@@ -93,13 +93,13 @@ def _spec(root: str, given: Mapping[tuple[str, str], NDArray[Any]], origin: str)
     )
 
 
-def _stem(place: str, root: str, params: Tree) -> str:
+def _stem(module: str, root: str, params: Tree) -> str:
     """Return a name, but `initial_conv` for `initial_conv_1`, as Haiku calls a stem that replaced one."""
     plain = f"{root}/~/initial_conv"
-    return plain if place == f"{plain}_1" and plain not in params else place
+    return plain if module == f"{plain}_1" and plain not in params else module
 
 
-def _places(network: nn.Module, root: str) -> Iterator[tuple[str, str, str, tuple[int, ...]]]:
+def _arrays(network: nn.Module, root: str) -> Iterator[tuple[str, str, str, tuple[int, ...]]]:
     """Give for each array of the network our name, Haiku's module and name there, and Haiku's shape."""
     for path, layer in network.named_modules():
         if isinstance(layer, nn.Conv2d):

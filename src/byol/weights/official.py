@@ -85,7 +85,7 @@ def import_official(
 ) -> Imported:
     """Write the online encoder of an official checkpoint as `OUT/encoder.safetensors`.
 
-    Target network, projector, predictor, classifier and the optimiser's state are left behind. Reading
+    Target network, projector, predictor, classifier and the optimizer's state are left behind. Reading
     takes about one and a half times the file's size in memory.
 
     Args:
@@ -146,13 +146,13 @@ def _online(content: Any, file: Path) -> tuple[Tree, Tree, int | None]:
 def _tree(modules: Any, file: Path) -> Tree:
     """Return two levels of names with arrays below, and nothing else."""
     tree: dict[str, dict[str, NDArray[Any]]] = {}
-    for place, arrays in _items(modules, file):
-        tree[place] = {}
+    for module, arrays in _items(modules, file):
+        tree[module] = {}
         for name, value in _items(arrays, file):
             array = getattr(value, "values", None) if isinstance(value, PlainArray) else value
             if not isinstance(array, np.ndarray):
-                raise UserError(f"{file} holds no array at {place} {name}; give an official checkpoint.")
-            tree[place][name] = array
+                raise UserError(f"{file} holds no array at {module} {name}; give an official checkpoint.")
+            tree[module][name] = array
     return tree
 
 
