@@ -41,6 +41,7 @@ class Own(nn.Module):
         ({"data": "/nowhere/at/all"}, "no images at /nowhere"),
         ({"out": None}, "say where to write the run"),
         ({"out": ""}, "say where to write the run"),
+        ({"out": 3}, "a path is wanted, not a int: say where to write the run"),
         ({"recipe": "photo"}, "did you mean photos"),
         ({"recipe": "none.json"}, "none.json cannot be read"),
         ({"recipe": 3}, "recipe is a int"),
@@ -173,5 +174,7 @@ def test_the_file_of_a_recipe_says_what_its_run_needs(tiny: MakeRecipe, tmp_path
     folder.create(overwrite=False)
     folder.recipe.write_text(json.dumps(tiny("").to_json()))
     assert read_recipe(folder.recipe).data == ""
+    with pytest.raises(UserError, match="a path is wanted, not a int: say which run to continue"):
+        resume(3)  # type: ignore[arg-type]
     with pytest.raises(UserError, match=r"given in Python; give them again: byol\.resume\(.*, data=images\)"):
         resume(folder.path)

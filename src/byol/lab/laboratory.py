@@ -23,7 +23,7 @@ from byol.recipe.names import open_recipe
 from byol.recipe.spec import Recipe, refuse_wrong_types
 from byol.run.provenance import provenance
 from byol.system.device import usable_cores
-from byol.system.files import write_json
+from byol.system.files import given_path, write_json
 from byol.system.progress import Progress, duration
 from byol.system.stop import StopRequest
 from byol.training.request import named_data
@@ -116,8 +116,7 @@ def ablate(
     table = open_table(table) if isinstance(table, str) else table
     base = open_recipe(recipe)
     refuse_wrong_types(base)
-    if out is None or not os.fspath(out):
-        raise UserError("say where to write the table and its runs: --out DIR.")
+    folder = given_path(out, "say where to write the table and its runs: --out DIR.")
     for name, number in (("seeds", seeds), ("budget", budget), ("jobs", 1 if jobs is None else jobs)):
         refuse_not_whole(name, number, 1)
     if data is not None and not isinstance(data, str | os.PathLike):
@@ -128,7 +127,6 @@ def ablate(
     base = replace(base, data=named_data(data))
     if any(images.labels is None for images in open_data(base.data).values()):
         raise UserError(f"{base.data} has no labels to judge by; put the images of each class into a folder.")
-    folder = Path(out).expanduser()
     trials = planned(table, base, folder, seeds=seeds, budget=budget)
     distinct = list({trial.path: trial for cell in trials.values() for trial in cell}.values())
     carry_out(distinct, jobs or _jobs())

@@ -7,7 +7,6 @@ change the result (where to write, how many workers) is an argument of `pretrain
 import json
 import os
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import Field, TypeAdapter, ValidationError
@@ -29,6 +28,7 @@ from byol.model.predictor import (
 from byol.model.target import ConstantEma, Ema, Fixed, Shared
 from byol.optim import AdamW, Lars, Sgd
 from byol.schedule import ConstantRate, FollowingRate
+from byol.system.files import given_path
 
 Predictor = (
     Mlp | Linear | SymmetricLinear | SimSiamPredictor | DirectPred | DirectCopy | OptimalLinear | NoPredictor
@@ -173,7 +173,7 @@ def read_recipe(path: str | os.PathLike[str]) -> Recipe:
     Raises:
         UserError: there is no such file, or it is not a recipe.
     """
-    path = Path(path).expanduser()
+    path = given_path(path, "say which recipe: the path of a .json.")
     try:
         text = path.read_text()
     except OSError as error:

@@ -8,6 +8,25 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any
 
+from byol.errors import UserError
+
+
+def given_path(path: object, missing: str) -> Path:
+    """Return a path that a person gave, with `~` as the home folder.
+
+    Args:
+        path: what was given, a string or anything that stands for a path.
+        missing: what to say where nothing was given.
+
+    Raises:
+        UserError: nothing was given, or it is no path.
+    """
+    if path is None or path == "":
+        raise UserError(missing)
+    if not isinstance(path, str | os.PathLike):
+        raise UserError(f"a path is wanted, not a {type(path).__name__}: {missing}")
+    return Path(path).expanduser()
+
 
 @contextmanager
 def whole_file(path: Path, *, is_only_writer: bool = False, is_synced: bool = False) -> Iterator[IO[bytes]]:

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from byol.algorithm import bootstrap_step
+from byol.algorithm import Branch, bootstrap_step
 from byol.data.images import Images, InMemory, near
 from byol.data.loader import Batch, batches, in_step
 from byol.data.opening import open_data
@@ -176,7 +176,7 @@ def _train(asked: Request) -> Run:
 
                 if timeline.is_recorded(step):  # the one place that waits for the device
                     losses = _finite_losses(learner)
-                    branch = type(result.branch)(*map(processes.rows, result.branch))
+                    branch = Branch(*map(processes.rows, result.branch))
                     rate = watch.rate((step - first_step) * recipe.batch_size)
                     record = {
                         **measure(Moment(losses, branch, learner.online)),

@@ -12,6 +12,7 @@ from byol.errors import UserError, refuse_not_whole
 from byol.recipe.names import open_recipe
 from byol.recipe.spec import Recipe, read_recipe, refuse_wrong_types
 from byol.run.folder import RunFolder
+from byol.system.files import given_path
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -80,8 +81,7 @@ def new(
     if isinstance(data, Recipe):
         raise UserError("data is a recipe; give it by name: pretrain(data, out, recipe=recipe).")
     recipe = open_recipe(recipe)
-    if out is None or not os.fspath(out):
-        raise UserError("say where to write the run: --out RUN (or --resume RUN to continue one).")
+    path = given_path(out, "say where to write the run: --out RUN (or --resume RUN to continue one).")
     data = recipe.data if data is None else data
     if isinstance(data, str) and not data:
         raise UserError(
@@ -91,7 +91,7 @@ def new(
     return Request(
         recipe=replace(recipe, data=name),
         data=name or data,
-        folder=RunFolder(Path(out).expanduser()),
+        folder=RunFolder(path),
         is_resumed=False,
         **settings,
     )
@@ -114,7 +114,7 @@ def resumed(
     Raises:
         UserError: there is no run, its images are missing, or a setting is out of its range.
     """
-    folder = RunFolder(Path(run).expanduser())
+    folder = RunFolder(given_path(run, "say which run to continue: --resume RUN."))
     if not folder.recipe.is_file():
         raise UserError(f"{folder.path} holds no run to resume; start one with --out {folder.path}.")
     own = read_recipe(folder.recipe)

@@ -10,6 +10,7 @@ from byol.errors import UserError
 from byol.recipe.spec import Recipe, read_recipe
 from byol.run.folder import RunFolder
 from byol.run.record import read
+from byol.system.files import given_path
 from byol.system.progress import duration
 
 if TYPE_CHECKING:
@@ -32,7 +33,7 @@ class Run:
     path: Path
 
     def __init__(self, folder: str | os.PathLike[str]) -> None:
-        object.__setattr__(self, "path", Path(folder).expanduser())
+        object.__setattr__(self, "path", given_path(folder, "say which run: Run(folder)."))
         if not self._folder.recipe.is_file():
             raise UserError(f"{self.path} holds no run; give a folder that byol.pretrain has written.")
 
