@@ -12,11 +12,11 @@ import numpy as np
 import simplejpeg
 from numpy.typing import NDArray
 
+from byol.data.bad import refuse_many_bad
 from byol.data.image.decode import Jpeg, UndecodableImage
 from byol.data.image.resample import shrink
-from byol.data.images import refuse_many_bad
-from byol.data.index.folder import Index
-from byol.data.index.packfile import PackIndex, PackWriter
+from byol.data.index.packfile import PackWriter
+from byol.data.index.slot import Index
 from byol.data.opening import indices
 from byol.errors import Interrupted, UserError, refuse_below
 from byol.system.cache import cache_folder
@@ -114,7 +114,7 @@ def _mode() -> int:
     return 0o666 & ~mask
 
 
-def _small(index: Index | PackIndex, short_side: int, quality: int, raw: bool, i: int) -> Small | None:
+def _small(index: Index, short_side: int, quality: int, raw: bool, i: int) -> Small | None:
     """Return image i as the pack shall hold it; None if it cannot be decoded."""
     try:
         image = index.open(i)
@@ -132,7 +132,7 @@ def _small(index: Index | PackIndex, short_side: int, quality: int, raw: bool, i
     return encoded
 
 
-def _in_order(index: Index | PackIndex, make: Callable[[int], Small | None]) -> Iterator[Small | None]:
+def _in_order(index: Index, make: Callable[[int], Small | None]) -> Iterator[Small | None]:
     """Yield what is made of each image, in their order, made on all cores and only a little ahead."""
     cores = usable_cores()
     waiting: deque[Future[Small | None]] = deque()

@@ -9,7 +9,6 @@ from typing import Any
 
 import numpy as np
 
-from byol.data.images import fingerprint
 from byol.data.opening import open_data
 from byol.errors import UserError, refuse_seed
 from byol.evaluate import metrics
@@ -172,10 +171,10 @@ def measure(
         for one in encoders:
             progress.say(f"measuring {one.name}")
             encode = encode_with(one, device)
-            rows.append(unlabelled(encode, images, one.size, crop_share=one.crop_share, seed=seed))
+            rows.append(unlabelled(encode, images, one.preprocessing, seed=seed))
     result = Measured(
         data=data,
-        data_fingerprint=fingerprint(images),
+        data_fingerprint=images.digest(),
         encoders=tuple(one.name for one in encoders),
         rows=tuple(rows),
         seed=seed,
@@ -243,7 +242,7 @@ def _settings(protocol: EvaluationProtocol) -> dict[str, Any]:
 
 def _opened(encoder: Encoder) -> Pretrained:
     opened = encoder if isinstance(encoder, Pretrained) else load(encoder)
-    representation_dim(opened.encoder, opened.size)  # says so where it gives anything but (B, D)
+    representation_dim(opened.encoder, opened.preprocessing.shape)  # refuses what is not (B, D)
     return opened
 
 

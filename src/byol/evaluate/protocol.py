@@ -127,14 +127,8 @@ class Knn:
 
     def baselines(self, encoder: Pretrained, seed: int) -> list[Pretrained]:
         """Return the same network with random weights, and raw pixels."""
-        blank = Pretrained(
-            RawPixels(),
-            size=encoder.size,
-            mean=(0, 0, 0),
-            std=(1, 1, 1),
-            crop_share=encoder.crop_share,
-            name="raw pixels",
-        )
+        plain = encoder.preprocessing.unnormalized()
+        blank = Pretrained(RawPixels(), plain, name="raw pixels")
         return [encoder.fresh(seed), blank]
 
 
@@ -469,7 +463,7 @@ def _train(
         progress=bench.progress,
         title=title,
         data=task.fingerprint,
-        figure=figure,
+        score=figure,
     )
 
 

@@ -10,7 +10,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from byol.data.images import Files, Images, InMemory, fingerprint
+from byol.data.images import Images
 from byol.data.opening import open_data
 from byol.errors import UserError
 
@@ -121,9 +121,9 @@ def open_task(data: str, test: str | None = None) -> Task:
                 f"{shared:,} of the {len(judged):,} images to be judged are also among those to learn from, "
                 "byte for byte; figures are too good by as much."
             )
-    digest = hashlib.sha256(fingerprint(train.images).encode())
+    digest = hashlib.sha256(train.images.digest().encode())
     if judged is not None:
-        digest.update(fingerprint(judged.images).encode())
+        digest.update(judged.images.digest().encode())
     return Task(
         name=data if test is None else f"{data} and {test}",
         classes=classes,
@@ -289,23 +289,10 @@ def _metric(judged: Labelled) -> Metric:
 
 def _shared(train: Images, judged: Images) -> int:
     """Return how many of the judged images are among the others, byte for byte."""
-    if isinstance(train, InMemory) and isinstance(judged, InMemory):
-        if train.images.shape[1:] != judged.images.shape[1:]:
-            return 0
-        known = {_digest(row.tobytes()) for row in train.images.cpu().numpy()}
-        return sum(_digest(row.tobytes()) in known for row in judged.images.cpu().numpy())
-    if isinstance(train, Files) and isinstance(judged, Files):
-        ours, theirs = train.index.stamps()[:, 0], judged.index.stamps()[:, 0]
-        suspects = np.intersect1d(ours[ours >= 0], theirs)  # files of other sizes need not be read
-        known = {_digest(train.index.bytes(int(i))) for i in np.flatnonzero(np.isin(ours, suspects))}
-        return sum(
-            _digest(judged.index.bytes(int(i))) in known for i in np.flatnonzero(np.isin(theirs, suspects))
-        )
-    return 0
-
-
-def _digest(data: bytes) -> bytes:
-    return hashlib.blake2b(data, digest_size=16).digest()
+    ours, theirs = train.num_bytes(), judged.num_bytes()
+    suspects = np.intersect1d(ours[ours >= 0], theirs)  # images of other sizes need not be read
+    known = {train.digest_of(int(i)) for i in np.flatnonzero(np.isin(ours, suspects))}
+    return sum(judged.digest_of(int(i)) in known for i in np.flatnonzero(np.isin(theirs, suspects)))
 
 
 def _some(names: Sequence[str]) -> str:

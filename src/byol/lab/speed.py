@@ -25,7 +25,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from byol.algorithm import bootstrap_step
-from byol.data.images import Images, InMemory, near
+from byol.data.images import Images, InMemory
 from byol.data.loader import Batch, batches
 from byol.data.opening import open_data
 from byol.recipe.spec import Recipe
@@ -123,7 +123,7 @@ def bench(recipe: Recipe, *, rounds: int = 5) -> Speed:
     device = pick_device(recipe.precision)
     images = open_data(recipe.data)["train"] if recipe.data else _random_images(recipe)
     recipe.steps_per_epoch(len(images))  # says so where they do not fill a batch
-    images = near(images, device.device)
+    images = images.near(device.device)
     learner = build(recipe, device)
     with closing(_stream(recipe, images, device)) as stream:
         batch = next(stream)
@@ -134,7 +134,7 @@ def bench(recipe: Recipe, *, rounds: int = 5) -> Speed:
         _step(recipe, learner, views, device)
 
     def distort() -> None:
-        recipe.views.distort(crops, recipe.seed, batch.step, batch.index)
+        recipe.views.finish(crops, recipe.seed, batch.step, batch.index)
 
     peak = peak_bytes(step, device.device)
     products = Products(learner, views, device)
@@ -265,7 +265,7 @@ def _streamed(
     Several workers finish at about the same time, so a round is a batch of each. The first round uses up what
     they have made ahead and warms up.
     """
-    workers = 1 if isinstance(images, InMemory) else usable_cores()
+    workers = 1 if images.in_memory else usable_cores()
     with closing(_stream(recipe, images, device)) as stream:
 
         def run(count: int) -> None:
@@ -288,7 +288,7 @@ def _stream(recipe: Recipe, images: Images, device: Device) -> Generator[Batch, 
         seed=recipe.seed,
         first_step=0,
         total_steps=2**31,  # as long as it is asked
-        workers=0 if isinstance(images, InMemory) else usable_cores(),
+        workers=usable_cores(),
         device=device.device,
     )
 
@@ -296,7 +296,7 @@ def _stream(recipe: Recipe, images: Images, device: Device) -> Generator[Batch, 
 def _random_images(recipe: Recipe) -> InMemory:
     random = np.random.default_rng(0)
     size = max(recipe.views.size, recipe.evaluation_size)
-    shape = (2 * recipe.batch_size, 3, size, size)
+    shape = (2 * recipe.batch_size, recipe.views.channels, size, size)
     return InMemory(torch.from_numpy(random.integers(0, 256, shape, np.uint8)))
 
 

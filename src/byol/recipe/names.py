@@ -7,7 +7,8 @@ import difflib
 from collections.abc import Callable
 from dataclasses import replace
 
-from byol.data.image.views import MultiCrop, TwoViews, View
+from byol.data.image.augmentation import View
+from byol.data.image.views import MultiCrop, TwoViews
 from byol.errors import UserError
 from byol.model.encoder import ConvNet, ResNet
 from byol.model.head import Mlp, SimSiamProjector

@@ -12,7 +12,7 @@ import torch
 from torch import nn
 
 from byol.algorithm import bootstrap_step
-from byol.data.images import Images, InMemory, near
+from byol.data.images import Images
 from byol.data.loader import batches, in_step
 from byol.data.opening import open_data
 from byol.errors import Interrupted, UserError
@@ -137,7 +137,7 @@ def pretrain(
         )
         _name_bad(images.bad, learner.bad_files, progress)
         own_stream = batches(
-            near(images, device.device),
+            images,
             recipe.views,
             batch_size=recipe.batch_size,
             seed=recipe.seed,
@@ -245,7 +245,8 @@ def _end(
     images: Images,
 ) -> dict[str, Any]:
     """Write what a finished run leaves behind, and return its summary."""
-    save_encoder(folder.encoder, learner.online.encoder, spec, recipe.evaluation_size, recipe.views)
+    preprocessing = recipe.views.preprocessing(recipe.evaluation_size)
+    save_encoder(folder.encoder, learner.online.encoder, spec, preprocessing)
     summary = _summary(folder, recipe, learner, judge)
     write_json(folder.summary, summary)
     draw_figure(folder, recipe, images)
@@ -309,7 +310,7 @@ def _name_bad(names: Iterable[str], known: set[str], progress: Progress) -> None
 
 def _workers(images: Images, asked: int | None, sharing: int) -> int:
     """Return how many processes decode files: one per core that is ours, and none for images in memory."""
-    if isinstance(images, InMemory):
+    if images.in_memory:
         return 0
     return max(1, usable_cores() // sharing) if asked is None else asked
 

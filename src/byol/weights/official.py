@@ -21,7 +21,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from byol.data.image.views import TwoViews
+from byol.data.image.preprocessing import Preprocessing
 from byol.errors import UserError
 from byol.model.encoder import ResNet
 from byol.run.folder import RunFolder
@@ -32,7 +32,7 @@ from byol.weights.pretrained import save_encoder
 Tree = Mapping[str, Mapping[str, NDArray[Any]]]  # Haiku: name of a module -> name of a parameter -> array
 
 SIZE = 224
-CROP_SHARE = 0.875  # of the shorter side; official `utils/dataset.py:247-268`, which rounds the corner up
+FRACTION = 0.875  # of the shorter side; official `utils/dataset.py:247-268`, which rounds the corner up
 
 _DEPTHS = (18, 34, 50, 101, 152, 200)
 _BATCH_NORM = (  # our name, Haiku's inner module and its name
@@ -75,7 +75,7 @@ def import_official(file: str | Path, out: str | Path, *, overwrite: bool = Fals
     encoder.load_state_dict(weights, assign=True)
     folder.path.mkdir(parents=True, exist_ok=True)
     write_json(folder.provenance, provenance(imported=file.name, sha256=digest, step=step))
-    save_encoder(folder.encoder, encoder, spec, SIZE, TwoViews(size=SIZE), crop_share=CROP_SHARE)
+    save_encoder(folder.encoder, encoder, spec, Preprocessing(size=SIZE, fraction=FRACTION))
     return folder.encoder
 
 
