@@ -1,3 +1,4 @@
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -6,7 +7,7 @@ from safetensors.torch import save_file
 from torch import nn
 from torchvision.ops import FrozenBatchNorm2d
 
-from byol.data.image.views import TwoViews
+from byol.data.image.preprocessing import Preprocessing
 from byol.errors import UserError
 from byol.model.encoder import ConvNet, ResNet
 from byol.model.norm import GroupNorm
@@ -16,12 +17,12 @@ SPEC = ConvNet(widths=(4, 8))
 
 
 def saved(folder: Path, network: nn.Module, spec: ConvNet | None = SPEC) -> Path:
-    save_encoder(folder / "encoder.safetensors", network, spec, 12, TwoViews(size=12))
+    save_encoder(folder / "encoder.safetensors", network, spec, Preprocessing(size=12))
     return folder / "encoder.safetensors"
 
 
 def wrapped(network: nn.Module) -> Pretrained:
-    return Pretrained(network, size=12, mean=(0, 0, 0), std=(1, 1, 1), name="mine")
+    return Pretrained(network, Preprocessing(size=12).unnormalized(), name="mine")
 
 
 def test_a_fresh_encoder_is_the_same_network_with_weights_of_its_seed(tmp_path: Path) -> None:
@@ -31,8 +32,7 @@ def test_a_fresh_encoder_is_the_same_network_with_weights_of_its_seed(tmp_path: 
     assert torch.equal(torch.get_rng_state(), state)
     assert first.fingerprint() == again.fingerprint()
     assert len({one.fingerprint() for one in (encoder, first, other)}) == 3
-    assert (first.size, first.crop_share, first.name) == (12, 1.0, "random initialisation")
-    assert torch.equal(first.mean, encoder.mean)
+    assert (first.preprocessing, first.name) == (encoder.preprocessing, "random initialisation")
     with torch.random.fork_rng():
         torch.manual_seed(0)
         expected = SPEC.build()
@@ -63,9 +63,9 @@ def test_the_fingerprint_is_that_of_weights_statistics_and_preprocessing() -> No
     encoder = wrapped(network)
     before = encoder.fingerprint()
     assert wrapped(network).fingerprint() == before
-    encoder.crop_share = 0.5
+    encoder.preprocessing = replace(encoder.preprocessing, fraction=0.5)
     assert encoder.fingerprint() != before
-    encoder.crop_share = 1.0
+    encoder.preprocessing = replace(encoder.preprocessing, fraction=1.0)
     network.get_buffer("layers.1.running_mean").add_(1)
     assert encoder.fingerprint() != before
     assert wrapped(network.bfloat16()).fingerprint() != before
@@ -77,7 +77,7 @@ def test_weights_of_another_module_are_refused(tmp_path: Path) -> None:
         load(path)
     with pytest.raises(UserError, match="are not those of the module"):
         load(path, encoder=ConvNet(widths=(4, 9)).build())
-    assert load(path, encoder=SPEC.build()).size == 12
+    assert load(path, encoder=SPEC.build()).preprocessing.size == 12
 
 
 class Power(nn.Module):

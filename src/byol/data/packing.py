@@ -53,6 +53,9 @@ class Packed:
         """The size of the pack as a fraction of what the images took before."""
         return self.num_bytes / max(1, self.num_bytes_before)
 
+    def __fspath__(self) -> str:
+        return str(self.path)
+
     def table(self) -> list[list[str]]:
         """Return the images of each split as rows of strings; the first row is the header."""
         return [["split", "images"], *([split, f"{count:,}"] for split, count in self.images.items())]
