@@ -1,3 +1,4 @@
+import json
 import os
 import pickle
 import signal
@@ -10,6 +11,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from torch.utils.data import TensorDataset
 
 import byol
 from byol.data.image.decode import decode
@@ -51,7 +53,7 @@ def files(data: str | os.PathLike[str], split: str = "train") -> Files:
 @pytest.mark.parametrize("raw", [False, True])
 def test_splits_labels_classes_names_and_order_are_kept(root: Path, tmp_path: Path, raw: bool) -> None:
     out = byol.pack(root, tmp_path / "new" / "small.pack", short_side=64, raw=raw)
-    before, after = open_data(str(root)), open_data(str(out))
+    before, after = open_data(str(root)), open_data(out)
     assert list(after) == list(before) == ["train", "test"]
     for split, images in after.items():
         labels = before[split].labels
@@ -96,8 +98,8 @@ def test_a_jpeg_that_is_small_already_is_copied_and_others_are_near(root: Path, 
 def test_the_same_images_make_the_same_bytes(root: Path, tmp_path: Path) -> None:
     one, other = (byol.pack(root, tmp_path / name, short_side=64) for name in ("one", "other"))
     assert one.path.read_bytes() == other.path.read_bytes()
-    assert [images.digest() for images in open_data(str(one)).values()] == [
-        images.digest() for images in open_data(str(other)).values()
+    assert [images.digest() for images in open_data(one).values()] == [
+        images.digest() for images in open_data(other).values()
     ]
     picture(3, 77, 60).save(root / "train" / "b" / "03.jpg")
     changed = byol.pack(root, tmp_path / "changed", short_side=64)
@@ -114,7 +116,7 @@ def test_a_pack_can_be_packed_again(root: Path, tmp_path: Path) -> None:
 @pytest.mark.parametrize("raw", [False, True])
 def test_small_images_of_one_size_open_in_memory(thumbnails: Path, tmp_path: Path, raw: bool) -> None:
     folder = open_data(str(thumbnails))["train"]
-    images = open_data(str(byol.pack(thumbnails, tmp_path / "small.pack", raw=raw)))["train"]
+    images = open_data(byol.pack(thumbnails, tmp_path / "small.pack", raw=raw))["train"]
     assert isinstance(folder, InMemory)
     assert isinstance(images, InMemory)
     assert images.images.shape == folder.images.shape
@@ -217,7 +219,7 @@ def test_a_pack_cut_short_is_told(root: Path, tmp_path: Path, share: float) -> N
     data = out.read_bytes()
     out.write_bytes(data[: max(10, int(share * len(data)))])
     with pytest.raises(UserError, match=r"small\.pack was cut short at [\d,]+ bytes: pack the images again"):
-        open_data(str(out))
+        open_data(out)
 
 
 def test_any_damaged_byte_of_the_tables_is_told(root: Path, tmp_path: Path) -> None:
@@ -228,7 +230,7 @@ def test_any_damaged_byte_of_the_tables_is_told(root: Path, tmp_path: Path) -> N
         data[place] ^= 0x55
         out.write_bytes(data)
         with pytest.raises(UserError, match="pack the images again"):
-            open_data(str(out))
+            open_data(out)
         data[place] ^= 0x55
 
 
@@ -306,3 +308,39 @@ def test_a_pack_has_any_name_and_the_rights_of_a_new_file(root: Path, tmp_path: 
         os.umask(mask)
     assert (tmp_path / "private.zip").stat().st_mode & 0o777 == 0o600
     assert len(files(tmp_path / "private.zip")) == 12
+
+
+def test_it_answers_with_what_it_wrote(root: Path, tmp_path: Path) -> None:
+    packed = byol.pack(root, tmp_path / "small.pack", short_side=64)
+    before = sum(path.stat().st_size for path in root.rglob("*.*"))
+    assert packed.path == tmp_path / "small.pack"
+    assert packed.images == {"train": 12, "test": 6}
+    assert packed.num_bytes == packed.path.stat().st_size
+    assert packed.num_bytes_before == before
+    assert packed.value == packed.num_bytes / before
+    assert packed.table() == [["split", "images"], ["train", "12"], ["test", "6"]]
+    assert packed.sentence().startswith(f"{packed.path}: 18 images, ")
+    assert json.loads(json.dumps(packed.to_json())) == {
+        "path": str(packed.path),
+        "images": {"train": 12, "test": 6},
+        "num_bytes": packed.num_bytes,
+        "num_bytes_before": before,
+        "value": packed.value,
+    }
+
+
+def test_a_tensor_or_a_data_set_can_be_packed(tmp_path: Path) -> None:
+    tensor = torch.randint(0, 256, (6, 3, 20, 12), dtype=torch.uint8)
+    labelled = TensorDataset(tensor, torch.arange(6) % 2)
+    for data, labels in ((tensor, None), (labelled, [0, 1] * 3)):
+        images = open_data(byol.pack(data, tmp_path / "new.pack", raw=True, overwrite=True))["train"]
+        assert isinstance(images, InMemory)
+        assert torch.equal(images.images, tensor)
+        assert (None if images.labels is None else images.labels.tolist()) == labels
+
+
+def test_where_a_pack_goes_may_begin_at_home(
+    thumbnails: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert byol.pack(thumbnails, "~/small.pack").path == tmp_path / "small.pack"

@@ -100,6 +100,24 @@ def test_an_encoder_that_is_not_one_is_told_so() -> None:
         representation_dim(nn.Conv2d(3, 4, 5), (3, 4, 4))
 
 
+@pytest.mark.parametrize(
+    "spec",
+    [ConvNet(widths=(4, 8)), ResNet(depth=18, stem="cifar"), ResNet(depth=18), Timm(name="resnet10t")],
+    ids=["convnet", "cifar", "imagenet", "timm"],
+)
+def test_the_first_layer_has_as_many_channels_as_the_images(spec: ConvNet | ResNet | Timm) -> None:
+    for channels in (1, 3, 5):
+        assert representation_dim(spec.build(channels), (channels, 32, 32)) > 0
+        with pytest.raises(UserError, match=r"cannot take an input of shape \(2, 32, 32\)"):
+            representation_dim(spec.build(channels), (2, 32, 32))
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        default = spec.build()
+        torch.manual_seed(0)
+        three = spec.build(3)
+    assert all(torch.equal(a, b) for a, b in zip(default.parameters(), three.parameters(), strict=True))
+
+
 def test_an_own_module_is_loaded_with_its_weights(tmp_path: Path) -> None:
     layer = nn.Linear(3 * 8 * 8, 5)
     own = nn.Sequential(nn.Flatten(), layer)

@@ -1,9 +1,12 @@
+import json
+import os
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 from torch import nn
 from torchvision.ops import FrozenBatchNorm2d
 
@@ -132,3 +135,83 @@ def test_incomplete_metadata_is_one_sentence(metadata: dict[str, str], tmp_path:
     save_file({"a": torch.zeros(1)}, tmp_path / "encoder.safetensors", metadata)
     with pytest.raises(UserError, match="is not an encoder that byol wrote, or it is damaged"):
         load(tmp_path / "encoder.safetensors")
+
+
+def test_the_same_encoder_makes_the_same_bytes_with_its_metadata_in_order(tmp_path: Path) -> None:
+    network = SPEC.build()
+    (first, second) = (tmp_path / name for name in ("first", "second"))
+    files = []
+    for folder in (first, second):
+        folder.mkdir()
+        files.append(saved(folder, network).read_bytes())
+    assert files[0] == files[1]
+    length = int.from_bytes(files[0][:8], "little")
+    assert length % 8 == 0
+    header = json.loads(files[0][8 : 8 + length])
+    assert list(header["__metadata__"]) == ["architecture", "format", "preprocessing"]
+    weights = load_file(first / "encoder.safetensors")  # as any other reader does
+    assert weights.keys() == network.state_dict().keys()
+    assert all(torch.equal(weights[name], value) for name, value in network.state_dict().items())
+
+
+def test_a_file_of_before_gives_the_same_representations_bit_for_bit(tmp_path: Path) -> None:
+    network = SPEC.build().eval()
+    preprocessing = {
+        "size": 12,
+        "mean": [0.485, 0.456, 0.406],
+        "std": [0.229, 0.224, 0.225],
+        "crop": "centre square, bicubic",
+        "crop_share": 0.75,
+    }
+    metadata = {
+        "format": "pt",
+        "architecture": json.dumps({"kind": "convnet", "widths": [4, 8], "norm": {"kind": "batch"}}),
+        "preprocessing": json.dumps(preprocessing),
+    }
+    save_file(network.state_dict(), tmp_path / "encoder.safetensors", metadata)
+    opened = load(tmp_path)
+    assert opened.preprocessing == Preprocessing(size=12, fraction=0.75)
+    images = torch.randint(0, 256, (5, 3, 20, 16), dtype=torch.uint8)
+    side = 12  # 0.75 of 16
+    square = images[:, :, 4 : 4 + side, 2 : 2 + side].float() / 255  # 12 px: nothing to resize
+    mean, std = (torch.tensor(preprocessing[name]).view(3, 1, 1) for name in ("mean", "std"))
+    with torch.no_grad():
+        assert torch.equal(opened.embed(images), network((square - mean) / std))
+
+
+def test_an_encoder_of_one_channel_comes_back(tmp_path: Path) -> None:
+    how = Preprocessing(size=12, mean=(0.5,), std=(0.25,))
+    network = SPEC.build(channels=1)
+    save_encoder(tmp_path / "encoder.safetensors", network, SPEC, how)
+    opened = load(tmp_path)
+    assert opened.preprocessing == how
+    images = torch.randint(0, 256, (5, 1, 20, 16), dtype=torch.uint8)
+    assert torch.equal(opened.embed(images), Pretrained(network, how).embed(images))
+    assert opened.fresh(0).embed(images).shape == (5, 8)
+
+
+class Opened:
+    """A run as another class may hold it: something with a path."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def __fspath__(self) -> str:
+        return str(self.path)
+
+
+def test_a_run_is_named_by_any_path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "run").mkdir()
+    path = saved(tmp_path / "run", SPEC.build())
+    monkeypatch.setenv("HOME", str(tmp_path))
+    expected = load(path).fingerprint()
+    for run in (path.parent, str(path), Opened(path.parent), "~/run", Path("~/run/encoder.safetensors")):
+        opened = load(run)
+        assert opened.fingerprint() == expected
+        assert opened.name == os.fspath(run)
+
+
+@pytest.mark.parametrize("run", [3, None, torch.nn.Identity()])
+def test_what_is_no_run_is_told(run: Any) -> None:
+    with pytest.raises(UserError, match=rf"cannot be loaded from a {type(run).__name__}; give a run"):
+        load(run)

@@ -1,6 +1,6 @@
 import math
 from dataclasses import replace
-from typing import Annotated
+from typing import Annotated, Any
 
 import numpy as np
 import pytest
@@ -9,10 +9,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import Field, TypeAdapter, ValidationError
 from tests.data.image.slow import PLAIN, N, random_crops
+from torch import Tensor
 
 from byol.data.draws import uniforms
 from byol.data.image.augmentation import T_PRIME, Draw, T, View, distort_crops, draw_boxes
-from byol.data.image.views import MultiCrop, TwoViews
+from byol.data.image.preprocessing import Preprocessing
+from byol.data.image.views import MultiCrop, OneView, TwoViews
+from byol.data.images import InMemory
+from byol.data.loader import batches
+from byol.errors import UserError
 
 MULTI = MultiCrop(size=32, first=T, second=T_PRIME, small_size=20, num_small=3)
 
@@ -219,3 +224,112 @@ def test_on_a_gpu_nothing_waits_and_the_result_is_the_same() -> None:
     for result, expected in zip(results, two.finish(crops, 0, 0, index), strict=True):
         # No op jumps anywhere, so roundings stay what they are: up to 5e-6 (above), divided by a std of 0.22.
         torch.testing.assert_close(result.cpu(), expected, rtol=0, atol=5e-5)
+
+
+SPECS = [
+    TwoViews(size=12),
+    MultiCrop(size=12, small_size=7, num_small=3),
+    OneView(size=12, mean=(0.1, 0.2, 0.3), std=(0.4, 0.5, 0.6)),
+]
+
+
+@pytest.mark.parametrize("views", SPECS, ids=["two", "multicrop", "one"])
+def test_called_on_images_they_are_those_of_the_loader(views: TwoViews | MultiCrop | OneView) -> None:
+    pixels = torch.randint(0, 256, (20, 3, 18, 15), dtype=torch.uint8)
+    options: dict[str, Any] = {"batch_size": 8, "seed": 3, "first_step": 1, "total_steps": 4, "workers": 0}
+    for batch in batches(InMemory(pixels), views, device=torch.device("cpu"), **options):
+        called = views(pixels[torch.from_numpy(batch.index)], seed=3, step=batch.step, index=batch.index)
+        assert [view.shape[1:] for view in called] == list(views.shapes)
+        for view, same in zip(called, batch.views, strict=True):  # bit for bit
+            assert torch.equal(view, same)
+            assert view.is_contiguous(memory_format=torch.channels_last)
+
+
+def test_called_without_an_index_images_are_counted_from_0() -> None:
+    pixels, views = torch.randint(0, 256, (4, 3, 18, 15), dtype=torch.uint8), TwoViews(size=12)
+    called = views(pixels)
+    for index in (np.arange(4), [0, 1, 2, 3]):
+        assert all(torch.equal(a, b) for a, b in zip(called, views(pixels, seed=0, index=index), strict=True))
+    for other in (views(pixels, seed=1), views(pixels, step=1), views(pixels, index=[4, 5, 6, 7])):
+        assert not torch.equal(called[0], other[0])
+
+
+@pytest.mark.parametrize(
+    ("images", "sentence"),
+    [
+        (torch.zeros(4, 3, 8, 8), r"images are \(4, 3, 8, 8\) of float32; these views take \(B, 3, H, W\)"),
+        (
+            torch.zeros(4, 1, 8, 8, dtype=torch.uint8),
+            r"images are \(4, 1, 8, 8\) of uint8; .* \(B, 3, H, W\)",
+        ),
+        (torch.zeros(3, 8, 8, dtype=torch.uint8), r"images are \(3, 8, 8\) of uint8"),
+    ],
+)
+def test_called_on_something_else_they_say_what_they_take(images: Tensor, sentence: str) -> None:
+    with pytest.raises(UserError, match=sentence):
+        TwoViews(size=8)(images)
+
+
+def test_called_with_another_number_of_indices_they_say_so() -> None:
+    with pytest.raises(UserError, match=r"index has shape \(3,\); give a number for each of 4 images"):
+        TwoViews(size=8)(torch.zeros(4, 3, 8, 8, dtype=torch.uint8), index=[1, 2, 3])
+
+
+def test_pairs_say_which_view_predicts_which() -> None:
+    assert TwoViews().pairs == ((0, 1), (1, 0))
+    assert MultiCrop(num_small=2).pairs == ((0, 1), (1, 0), (2, 0), (2, 1), (3, 0), (3, 1))
+    assert OneView(size=8).pairs == ()
+
+
+def test_the_preprocessing_of_views_has_their_constants() -> None:
+    views = TwoViews(size=8, mean=(0.1, 0.2, 0.3), std=(0.4, 0.5, 0.6))
+    assert views.preprocessing(10) == Preprocessing(size=10, mean=views.mean, std=views.std)
+    assert views.preprocessing() == Preprocessing(size=8, mean=views.mean, std=views.std)
+    x = random_crops(3, 8)
+    assert torch.equal(views.normalize(x), views.preprocessing().normalize(x))
+
+
+GRAY = replace(T, saturation=0.0, hue=0.0, grayscale=0.0)
+
+
+@pytest.mark.parametrize("channels", [1, 2, 5])
+def test_images_of_any_number_of_channels_have_views(channels: int) -> None:
+    mean, std = (0.5,) * channels, (0.25,) * channels
+    views = TwoViews(size=8, first=GRAY, second=replace(GRAY, blur=0.1, solarize=0.2), mean=mean, std=std)
+    assert views.channels == channels
+    assert views.shapes == ((channels, 8, 8),) * 2
+    pixels = torch.randint(0, 256, (50, channels, 12, 9), dtype=torch.uint8)
+    for view in views(pixels):
+        assert view.shape == (50, channels, 8, 8)
+        assert -2 <= view.min() < -1.5  # (0 - 0.5) / 0.25
+        assert 1.5 < view.max() <= 2
+    # Each channel on its own, as every operation left is: that of one channel is that of five.
+    one = replace(views, mean=mean[:1], std=std[:1])
+    # Crops are matrix products, whose sums of some ten float32 numbers depend on the matrices' sizes.
+    torch.testing.assert_close(one(pixels[:, :1])[0], views(pixels)[0][:, :1], rtol=0, atol=2e-5)
+
+
+def test_hue_saturation_and_grayscale_need_three_channels() -> None:
+    for view in (T, replace(GRAY, hue=0.1), replace(GRAY, saturation=0.1), replace(GRAY, grayscale=0.1)):
+        with pytest.raises(UserError, match=r"mean has 1 numbers, but saturation, hue and grayscale need 3"):
+            TwoViews(size=8, first=GRAY, second=view, mean=(0.5,), std=(0.5,))
+    TwoViews(size=8, first=replace(T, jitter=0.0, grayscale=0.0), second=GRAY, mean=(0.5,), std=(0.5,))
+
+
+@pytest.mark.parametrize(("mean", "std"), [((0.5,), (0.5, 0.5)), ((), ()), ((0.5,) * 3, (0.5,))])
+def test_mean_and_std_have_a_number_for_each_channel(mean: tuple[float, ...], std: tuple[float, ...]) -> None:
+    sentence = f"mean has {len(mean)} numbers and std {len(std)}; give both one number for each channel"
+    with pytest.raises(UserError, match=sentence):
+        TwoViews(mean=mean, std=std)
+    with pytest.raises(UserError, match=sentence):
+        Preprocessing(size=8, mean=mean, std=std)
+
+
+def test_crops_of_other_channels_are_refused() -> None:
+    with pytest.raises(UserError, match="images have 1 channels, but mean and std of the views have 3"):
+        TwoViews(size=8).finish([torch.zeros(2, 1, 8, 8)] * 2, 0, 0, np.arange(2))
+
+
+def test_a_recipe_of_before_keeps_its_views() -> None:
+    text = '{"kind": "two", "size": 32, "mean": [0.485, 0.456, 0.406], "std": [0.229, 0.224, 0.225]}'
+    assert SLOT.validate_json(text, strict=True, extra="forbid") == TwoViews(size=32)

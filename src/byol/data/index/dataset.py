@@ -7,6 +7,7 @@ An item is a picture, or a tuple of a picture and an int, its label. A picture i
 import hashlib
 import threading
 from collections.abc import Sequence
+from contextlib import suppress
 from typing import Any, ClassVar, Protocol
 
 import numpy as np
@@ -50,9 +51,8 @@ class DatasetIndex:
         self.root = f"the {type(dataset).__name__}"
         if not len(self):
             raise UserError(f"{self.root} is empty; give at least one image.")
-        self.labels, self.classes = self._labels()
+        self.labels, self.classes = self._labels(self._first())
         self._stamps: NDArray[np.int64] | None = None
-        self._pixels(0)  # says so where it is no picture
 
     def __len__(self) -> int:
         return len(self._dataset)
@@ -114,12 +114,21 @@ class DatasetIndex:
             except OSError as error:  # Pillow's word for a file that is missing, damaged or no image
                 raise UndecodableImage(f"item {i} of {self.root} cannot be read: {error}") from error
 
-    def _pixels(self, i: int) -> NDArray[np.uint8]:
-        item = self._item(i)
-        return self._picture(item[0] if isinstance(item, tuple) and item else item, i)
+    def _first(self) -> Any:
+        """Return the first item that can be read, and make sure that it is a picture."""
+        for i in range(len(self)):
+            with suppress(UndecodableImage):
+                item = self._item(i)
+                self._picture(item, i)
+                return item
+        raise UserError(f"none of the {len(self)} items of {self.root} can be read: see what they are.")
 
-    def _picture(self, picture: Any, i: int) -> NDArray[np.uint8]:
-        """Return a picture as (H, W, 3) uint8."""
+    def _pixels(self, i: int) -> NDArray[np.uint8]:
+        return self._picture(self._item(i), i)
+
+    def _picture(self, item: Any, i: int) -> NDArray[np.uint8]:
+        """Return the picture of an item as (H, W, 3) uint8."""
+        picture = item[0] if isinstance(item, tuple) and item else item
         if isinstance(picture, Image.Image) and picture.mode != "F":  # whose range nobody knows
             try:
                 return as_rgb(picture)
@@ -135,31 +144,28 @@ class DatasetIndex:
             "uint8 or a tensor (3, H, W) of uint8, alone or in a tuple with an int, its label."
         )
 
-    def _labels(self) -> tuple[NDArray[np.int64] | None, tuple[str, ...]]:
+    def _labels(self, first: Any) -> tuple[NDArray[np.int64] | None, tuple[str, ...]]:
         given = getattr(self._dataset, "targets", getattr(self._dataset, "labels", None))
         if given is not None:
             numbers = _integers(given, len(self))
             return (None, ()) if numbers is None else self._named(numbers)
-        if not _has_label(self._item_or_none(0)):
+        if not _has_label(first):
             return None, ()
         found = np.zeros(len(self), np.int64)
         for i in range(len(self)):
-            item = self._item_or_none(i)
+            try:
+                item = self._item(i)
+            except UndecodableImage as error:
+                raise UserError(
+                    f"{error}; labels are read from the items, so repair it, or give the data set `targets`."
+                ) from error
             if not _has_label(item):
                 raise UserError(
-                    f"item {i} of {self.root} is {_kind(item)}, but item 0 is a tuple of a picture and an "
+                    f"item {i} of {self.root} is {_kind(item)}, but others are a tuple of a picture and an "
                     "int; give every item its label or none."
                 )
             found[i] = int(item[1])
         return self._named(found)
-
-    def _item_or_none(self, i: int) -> Any:
-        try:
-            return self._item(i)
-        except UndecodableImage as error:
-            raise UserError(
-                f"{error}; labels are read from the items, so repair it, or give the data set `targets`."
-            ) from error
 
     def _named(self, labels: NDArray[np.int64]) -> tuple[NDArray[np.int64], tuple[str, ...]]:
         """Return labels that count from 0, and the names of their classes."""
