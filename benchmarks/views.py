@@ -33,8 +33,8 @@ from PIL import Image
 from torch import Tensor
 from torchvision.transforms import InterpolationMode, v2
 
-from byol.data.image.resample import crop_resize, crop_resize_view
 from byol.data.image.augmentation import View
+from byol.data.image.resample import crop_resize, crop_resize_view
 from byol.data.image.views import TwoViews
 from byol.lab.speed import machine
 from byol.system.device import keep_freed_memory
