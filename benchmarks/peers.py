@@ -94,7 +94,7 @@ def lightly(encoder: Encoder, precision: Precision) -> Learn:
     from lightly.models.utils import deactivate_requires_grad, update_momentum
 
     backbone = encoder.build()
-    head = BYOLProjectionHead(representation_dim(backbone, 32), 4096, 256)
+    head = BYOLProjectionHead(representation_dim(backbone, (3, 32, 32)), 4096, 256)
     prediction_head = BYOLPredictionHead(256, 4096, 256)
     backbone_momentum, head_momentum = copy.deepcopy(backbone), copy.deepcopy(head)
     deactivate_requires_grad(backbone_momentum)
@@ -133,7 +133,7 @@ def lightly_recipe(encoder: Encoder, precision: Precision) -> Learn:
     from lightly.utils.lars import LARS
 
     backbone = encoder.build()
-    dim = representation_dim(backbone, 32)
+    dim = representation_dim(backbone, (3, 32, 32))
     head, prediction_head = BYOLProjectionHead(dim, 4096, 256), BYOLPredictionHead(256, 4096, 256)
     teacher, teacher_head = copy.deepcopy(backbone), BYOLProjectionHead(dim, 4096, 256)
     criterion = NegativeCosineSimilarity()

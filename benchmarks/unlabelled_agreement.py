@@ -43,7 +43,7 @@ def main() -> None:
         summary = json.loads(folder.summary.read_text())
         encoder = byol.load(run)
         encode = encode_with(encoder, device)
-        measured = asdict(unlabelled(encode, images, encoder.size, crop_share=encoder.crop_share))
+        measured = asdict(unlabelled(encode, images, encoder.preprocessing))
         rows.append(
             {
                 "run": run.name,

@@ -33,8 +33,9 @@ from PIL import Image
 from torch import Tensor
 from torchvision.transforms import InterpolationMode, v2
 
+from byol.data.image.augmentation import View
 from byol.data.image.resample import crop_resize, crop_resize_view
-from byol.data.image.views import TwoViews, View
+from byol.data.image.views import TwoViews
 from byol.lab.machine import machine
 from byol.system.device import keep_freed_memory
 
@@ -59,7 +60,7 @@ def of_32(pixels: Pixels) -> dict[str, Run]:
 
     def ours(step: int) -> object:
         boxes = views.boxes(0, step, index, sides, sides)
-        return views.distort([crop_resize(tensors, box, 32) for box in boxes], 0, step, index)
+        return views.finish([crop_resize(tensors, box, 32) for box in boxes], 0, step, index)
 
     return {"byol": ours, "lightly": lambda _: [transform(image) for image in images]}
 
@@ -75,7 +76,7 @@ def of_224(pixels: Pixels) -> dict[str, Run]:
                 crop_resize_view(image, box, 224) for image, box in zip(pixels, boxes.tolist(), strict=True)
             ]
             crops.append(torch.from_numpy(np.stack(cut)))
-        return views.distort(crops, 0, step, index)
+        return views.finish(crops, 0, step, index)
 
     def each(images: list[object], kind: str) -> Run:
         transforms = [torchvision_view(kind, *case) for case in CASES.values()]
@@ -128,7 +129,7 @@ def of_crops(crops: Tensor) -> dict[str, Run]:
         return lambda _: [transform(crops) for transform in transforms]
 
     return {
-        "byol": lambda step: views.distort([crops, crops], 0, step, index),
+        "byol": lambda step: views.finish([crops, crops], 0, step, index),
         "kornia ColorJitter": distorted_by(K.ColorJitter),
         "kornia ColorJiggle": distorted_by(K.ColorJiggle),
     }

@@ -10,7 +10,8 @@ import torch
 from PIL import Image
 from tests.ranks import Ranks
 
-from byol.data.image.views import TwoViews, View
+from byol.data.image.augmentation import View
+from byol.data.image.views import TwoViews
 from byol.model.encoder import ConvNet
 from byol.model.head import Mlp
 from byol.recipe.small import builtin

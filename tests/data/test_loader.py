@@ -15,8 +15,9 @@ import pytest
 import torch
 from PIL import Image
 
+from byol.data.image.augmentation import View
 from byol.data.image.resample import crop_resize
-from byol.data.image.views import MultiCrop, TwoViews, View
+from byol.data.image.views import MultiCrop, TwoViews
 from byol.data.images import Files, Images, InMemory
 from byol.data.index.folder import index_folder
 from byol.data.loader import Batch, batches
@@ -146,7 +147,7 @@ def test_views_are_crops_distorted_as_their_table_says(
 ) -> None:
     images, published = request.getfixturevalue(kind), TwoViews(size=8)
     for plain, batch in zip(run(images), run(images, views=published, workers=workers), strict=True):
-        expected = published.distort(plain.views, 1, batch.step, batch.index)
+        expected = published.finish(plain.views, 1, batch.step, batch.index)
         for view, alike in zip(batch.views, expected, strict=True):
             assert torch.equal(view, alike)
             assert view.is_contiguous(memory_format=torch.channels_last)
@@ -351,11 +352,11 @@ def test_workers_ignore_the_interrupt_and_end_with_the_iterator(files: Files, nu
 
 
 def test_reader_sent_to_a_worker_is_small(files: Files) -> None:
-    from byol.data.loader import _CropReader
+    from byol.data.loader import _Cutter
 
-    pickled = pickle.dumps(_CropReader(files, VIEWS, 0))
+    pickled = pickle.dumps(_Cutter(files, VIEWS, 0, CPU))
     assert len(pickled) < 2000
-    assert pickle.loads(pickled)[0, np.arange(3)][1].tolist() == [0, 1, 2]
+    assert pickle.loads(pickled)[0, np.arange(3)][1].index.tolist() == [0, 1, 2]
 
 
 @pytest.fixture

@@ -1,3 +1,4 @@
+import json
 import os
 import pickle
 import signal
@@ -10,11 +11,12 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from torch.utils.data import TensorDataset
 
 import byol
 from byol.data.image.decode import decode
 from byol.data.image.views import TwoViews
-from byol.data.images import Files, InMemory, fingerprint
+from byol.data.images import Files, InMemory
 from byol.data.index.packfile import PackWriter, open_pack
 from byol.data.loader import batches
 from byol.data.opening import open_data
@@ -42,8 +44,8 @@ def root(tmp_path: Path) -> Path:
     return tmp_path / "root"
 
 
-def files(data: Path, split: str = "train") -> Files:
-    images = open_data(str(data))[split]
+def files(data: str | os.PathLike[str], split: str = "train") -> Files:
+    images = open_data(data)[split]
     assert isinstance(images, Files)
     return images
 
@@ -51,7 +53,7 @@ def files(data: Path, split: str = "train") -> Files:
 @pytest.mark.parametrize("raw", [False, True])
 def test_splits_labels_classes_names_and_order_are_kept(root: Path, tmp_path: Path, raw: bool) -> None:
     out = byol.pack(root, tmp_path / "new" / "small.pack", short_side=64, raw=raw)
-    before, after = open_data(str(root)), open_data(str(out))
+    before, after = open_data(str(root)), open_data(out)
     assert list(after) == list(before) == ["train", "test"]
     for split, images in after.items():
         labels = before[split].labels
@@ -95,33 +97,33 @@ def test_a_jpeg_that_is_small_already_is_copied_and_others_are_near(root: Path, 
 
 def test_the_same_images_make_the_same_bytes(root: Path, tmp_path: Path) -> None:
     one, other = (byol.pack(root, tmp_path / name, short_side=64) for name in ("one", "other"))
-    assert one.read_bytes() == other.read_bytes()
-    assert [fingerprint(images) for images in open_data(str(one)).values()] == [
-        fingerprint(images) for images in open_data(str(other)).values()
+    assert one.path.read_bytes() == other.path.read_bytes()
+    assert [images.digest() for images in open_data(one).values()] == [
+        images.digest() for images in open_data(other).values()
     ]
     picture(3, 77, 60).save(root / "train" / "b" / "03.jpg")
     changed = byol.pack(root, tmp_path / "changed", short_side=64)
-    assert fingerprint(files(changed)) != fingerprint(files(one))
-    assert fingerprint(files(changed, "test")) == fingerprint(files(one, "test"))
+    assert files(changed).digest() != files(one).digest()
+    assert files(changed, "test").digest() == files(one, "test").digest()
 
 
 def test_a_pack_can_be_packed_again(root: Path, tmp_path: Path) -> None:
     once = byol.pack(root, tmp_path / "once", short_side=64, raw=True)
     twice = byol.pack(once, tmp_path / "twice", short_side=64, raw=True)
-    assert once.read_bytes() == twice.read_bytes()
+    assert once.path.read_bytes() == twice.path.read_bytes()
 
 
 @pytest.mark.parametrize("raw", [False, True])
 def test_small_images_of_one_size_open_in_memory(thumbnails: Path, tmp_path: Path, raw: bool) -> None:
     folder = open_data(str(thumbnails))["train"]
-    images = open_data(str(byol.pack(thumbnails, tmp_path / "small.pack", raw=raw)))["train"]
+    images = open_data(byol.pack(thumbnails, tmp_path / "small.pack", raw=raw))["train"]
     assert isinstance(folder, InMemory)
     assert isinstance(images, InMemory)
     assert images.images.shape == folder.images.shape
     assert [images.name(i) for i in range(26)] == [folder.name(i) for i in range(26)]
     if raw:
         assert torch.equal(images.images, folder.images)
-        assert fingerprint(images) == fingerprint(folder)
+        assert images.digest() == folder.digest()
 
 
 def test_crops_of_a_raw_pack_are_those_of_the_folder(photographs: Path, tmp_path: Path) -> None:
@@ -213,28 +215,28 @@ def test_what_cannot_be_packed_is_told(root: Path, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("share", [0.001, 0.5, 0.9, 0.999])
 def test_a_pack_cut_short_is_told(root: Path, tmp_path: Path, share: float) -> None:
-    out = byol.pack(root, tmp_path / "small.pack")
+    out = byol.pack(root, tmp_path / "small.pack").path
     data = out.read_bytes()
     out.write_bytes(data[: max(10, int(share * len(data)))])
     with pytest.raises(UserError, match=r"small\.pack was cut short at [\d,]+ bytes: pack the images again"):
-        open_data(str(out))
+        open_data(out)
 
 
 def test_any_damaged_byte_of_the_tables_is_told(root: Path, tmp_path: Path) -> None:
-    out = byol.pack(root, tmp_path / "small.pack", short_side=32)
+    out = byol.pack(root, tmp_path / "small.pack", short_side=32).path
     data = bytearray(out.read_bytes())
     tables = len(open_pack(out)["train"]._images)
     for place in np.linspace(tables, len(data) - 1, 97).astype(int).tolist():
         data[place] ^= 0x55
         out.write_bytes(data)
         with pytest.raises(UserError, match="pack the images again"):
-            open_data(str(out))
+            open_data(out)
         data[place] ^= 0x55
 
 
 def test_a_damaged_jpeg_of_a_pack_is_a_bad_image(root: Path, tmp_path: Path) -> None:
-    out = byol.pack(root, tmp_path / "small.pack")
-    start, length, _, _ = files(out).index._places[5].tolist()  # type: ignore[union-attr]
+    out = byol.pack(root, tmp_path / "small.pack").path
+    start, length, _, _ = open_pack(out)["train"]._places[5].tolist()
     data = bytearray(out.read_bytes())
     data[start : start + length // 2] = bytes(length // 2)
     out.write_bytes(data)
@@ -306,3 +308,39 @@ def test_a_pack_has_any_name_and_the_rights_of_a_new_file(root: Path, tmp_path: 
         os.umask(mask)
     assert (tmp_path / "private.zip").stat().st_mode & 0o777 == 0o600
     assert len(files(tmp_path / "private.zip")) == 12
+
+
+def test_it_answers_with_what_it_wrote(root: Path, tmp_path: Path) -> None:
+    packed = byol.pack(root, tmp_path / "small.pack", short_side=64)
+    before = sum(path.stat().st_size for path in root.rglob("*.*"))
+    assert packed.path == tmp_path / "small.pack"
+    assert packed.images == {"train": 12, "test": 6}
+    assert packed.num_bytes == packed.path.stat().st_size
+    assert packed.num_bytes_before == before
+    assert packed.value == packed.num_bytes / before
+    assert packed.table() == [["split", "images"], ["train", "12"], ["test", "6"]]
+    assert packed.sentence().startswith(f"{packed.path}: 18 images, ")
+    assert json.loads(json.dumps(packed.to_json())) == {
+        "path": str(packed.path),
+        "images": {"train": 12, "test": 6},
+        "num_bytes": packed.num_bytes,
+        "num_bytes_before": before,
+        "value": packed.value,
+    }
+
+
+def test_a_tensor_or_a_data_set_can_be_packed(tmp_path: Path) -> None:
+    tensor = torch.randint(0, 256, (6, 3, 20, 12), dtype=torch.uint8)
+    labelled = TensorDataset(tensor, torch.arange(6) % 2)
+    for data, labels in ((tensor, None), (labelled, [0, 1] * 3)):
+        images = open_data(byol.pack(data, tmp_path / "new.pack", raw=True, overwrite=True))["train"]
+        assert isinstance(images, InMemory)
+        assert torch.equal(images.images, tensor)
+        assert (None if images.labels is None else images.labels.tolist()) == labels
+
+
+def test_where_a_pack_goes_may_begin_at_home(
+    thumbnails: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert byol.pack(thumbnails, "~/small.pack").path == tmp_path / "small.pack"

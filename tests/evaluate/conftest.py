@@ -8,6 +8,7 @@ import pytest
 import torch
 from PIL import Image
 
+from byol.data.image.preprocessing import Preprocessing
 from byol.model.encoder import ConvNet
 from byol.system.device import Device, pick_device
 from byol.system.progress import Progress
@@ -54,9 +55,8 @@ def encoder() -> Pretrained:
         network = spec.build().train()
         with torch.no_grad():
             network(torch.randn(32, 3, 12, 12))
-    return Pretrained(
-        network, size=12, mean=(0.4, 0.4, 0.4), std=(0.3, 0.3, 0.3), name="tiny", rebuild=spec.build
-    ).eval()
+    how = Preprocessing(size=12, mean=(0.4, 0.4, 0.4), std=(0.3, 0.3, 0.3))
+    return Pretrained(network, how, name="tiny", rebuild=spec.build).eval()
 
 
 @pytest.fixture

@@ -1,3 +1,4 @@
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -7,7 +8,6 @@ from tests.evaluate.conftest import MakeSet
 from torch import Tensor
 from torch.utils.hooks import RemovableHandle
 
-from byol.data.images import central
 from byol.data.opening import open_data
 from byol.errors import UserError
 from byol.evaluate import features as module
@@ -44,8 +44,8 @@ def test_features_are_those_of_the_encoder_and_computed_once(
     assert seen == [60]
     assert torch.equal(kept_features(encoder, images, device, quiet), rows)
     assert seen == [60]
-    crops, _ = central(images, np.arange(60), 12)
-    one_by_one = torch.cat([encoder(encoder.normalize(crop[None])) for crop in crops])
+    prepared, _ = encoder.preprocessing.read(images, np.arange(60))
+    one_by_one = torch.cat([encoder(image[None]) for image in prepared])
     # Batches are summed in another order: float32, at most 64 products of about 1.
     torch.testing.assert_close(rows, one_by_one.detach(), rtol=1e-5, atol=1e-6)
     mirrored = kept_features(encoder, images, device, quiet, flip=True)
@@ -58,7 +58,7 @@ def test_other_weights_or_preprocessing_are_other_features(
     images = open_data(str(make_set(test=0)))["train"]
     rows = kept_features(encoder, images, device, quiet)
     assert not torch.equal(kept_features(encoder.fresh(1), images, device, quiet), rows)
-    encoder.crop_share = 0.5
+    encoder.preprocessing = replace(encoder.preprocessing, fraction=0.5)
     assert not torch.equal(kept_features(encoder, images, device, quiet), rows)
 
 

@@ -8,7 +8,8 @@ import pytest
 import torch
 from tests.evaluate.conftest import MakeSet
 
-from byol.data.image.views import TwoViews
+from byol.data.image.preprocessing import Preprocessing
+from byol.data.opening import Data
 from byol.errors import UserError
 from byol.evaluate.judging import compare, judge, measure, transfer
 from byol.evaluate.metrics import Labels, Metric, Scores
@@ -16,7 +17,7 @@ from byol.evaluate.protocol.few_labels import FewLabels
 from byol.evaluate.protocol.finetune import FineTune
 from byol.evaluate.protocol.knn import Knn
 from byol.evaluate.protocol.linear import LinearProbe
-from byol.evaluate.task import Data, Task, open_task
+from byol.evaluate.task import Task, open_task
 from byol.model.encoder import ConvNet
 from byol.weights.pretrained import Pretrained, save_encoder
 
@@ -32,7 +33,7 @@ def run(tmp_path: Path, encoder: Pretrained) -> Path:
     folder = tmp_path / "run"
     folder.mkdir()
     spec = ConvNet(widths=(4, 8))
-    save_encoder(folder / "encoder.safetensors", encoder.encoder, spec, 12, TwoViews(size=12))
+    save_encoder(folder / "encoder.safetensors", encoder.encoder, spec, Preprocessing(size=12))
     return folder
 
 
@@ -44,7 +45,8 @@ def deaf(like: Pretrained) -> Pretrained:
             corner = images[:, 0, 0, 0, None]
             return torch.cat([corner.sin(), corner.cos()], dim=1)
 
-    return Pretrained(Deaf(), size=like.size, mean=(0, 0, 0), std=(0.01, 0.01, 0.01), name="deaf").eval()
+    how = replace(like.preprocessing, mean=(0, 0, 0), std=(0.01,) * 3)
+    return Pretrained(Deaf(), how, name="deaf").eval()
 
 
 def colour(like: Pretrained) -> Pretrained:
@@ -53,7 +55,7 @@ def colour(like: Pretrained) -> Pretrained:
             means = images.mean(dim=(2, 3))
             return means - means.mean(dim=1, keepdim=True)
 
-    return Pretrained(Colour(), size=like.size, mean=(0, 0, 0), std=(1, 1, 1), name="colour").eval()
+    return Pretrained(Colour(), like.preprocessing.unnormalized(), name="colour").eval()
 
 
 def test_a_result_stands_beside_what_it_has_to_beat_and_is_filed(run: Path, make_set: MakeSet) -> None:
@@ -169,7 +171,7 @@ class Shaped(torch.nn.Module):
 def test_an_output_that_is_no_representation_is_told(
     shape: Callable[[torch.Tensor], torch.Tensor], make_set: MakeSet
 ) -> None:
-    wrong = Pretrained(Shaped(shape), size=12, mean=(0, 0, 0), std=(1, 1, 1))
+    wrong = Pretrained(Shaped(shape), Preprocessing(size=12))
     with pytest.raises(UserError, match=r"it must give \(2, D\)"):
         judge(wrong, str(make_set()), protocol=Knn(k=5))
 

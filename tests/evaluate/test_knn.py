@@ -4,6 +4,7 @@ import torch
 from sklearn.neighbors import KNeighborsClassifier
 from torch.nn import functional as F
 
+from byol.data.image.preprocessing import Preprocessing
 from byol.data.images import InMemory
 from byol.errors import UserError
 from byol.evaluate.features import pixels
@@ -91,9 +92,10 @@ def test_accuracy_of_an_image_set_needs_labels_and_uses_them() -> None:
     images = torch.from_numpy(random.integers(0, 40, (40, 3, 16, 16), dtype=np.uint8))
     images[labels == 0, :, 8:] += 100  # the first class is bright below, the second above
     images[labels == 1, :, :8] += 100
+    plain = Preprocessing(size=16).unnormalized()
     train = InMemory(images[:30], labels[:30], ("a", "b"))
     test = InMemory(images[30:], labels[30:], ("a", "b"))
-    assert knn_top1(pixels, train, test, 16, k=5) == 100.0
-    assert knn_top1(pixels, train, None, 16, k=5) == 100.0
+    assert knn_top1(pixels, train, test, plain, k=5) == 100.0
+    assert knn_top1(pixels, train, None, plain, k=5) == 100.0
     with pytest.raises(UserError, match="labels"):
-        knn_top1(pixels, InMemory(images), None, 16)
+        knn_top1(pixels, InMemory(images), None, plain)

@@ -7,15 +7,14 @@ import torch
 from tests.evaluate.conftest import MakeSet
 
 from byol.errors import UserError
-from byol.evaluate.supervised import Classifier, Trained, Training, _layers, _optimizer, logits_of, train
+from byol.evaluate.groups import layers_of
+from byol.evaluate.supervised import Classifier, Trained, Training, _optimizer, logits_of, train
 from byol.evaluate.task import Task, open_task
-from byol.model.encoder import ResNet
 from byol.system.cache import cache_folder
 from byol.system.device import Device
 from byol.system.progress import Progress
 from byol.weights.pretrained import Pretrained
 
-Figure = Callable[[Classifier], list[float]]
 Train = Callable[..., Trained]
 WHOLE = Training(lrs=(0.05,), epochs=3, batch_size=8)
 
@@ -33,7 +32,7 @@ def task(make_set: MakeSet) -> Task:
 @pytest.fixture
 def training(encoder: Pretrained, task: Task, device: Device, quiet: Progress) -> Train:
     def call(
-        how: Training, figure: Callable[[Classifier], list[float]] | None = None, seed: int = 0
+        how: Training, score: Callable[[Classifier], list[float]] | None = None, seed: int = 0
     ) -> Trained:
         return train(
             encoder,
@@ -45,7 +44,7 @@ def training(encoder: Pretrained, task: Task, device: Device, quiet: Progress) -
             progress=quiet,
             title="",
             data=task.fingerprint,
-            figure=figure,
+            score=score,
         )
 
     return call
@@ -133,22 +132,13 @@ def test_training_learns_what_can_be_learnt(training: Train, task: Task, device:
     assert accuracy > 0.6  # a third by chance; more than 0.51 in 30 is 95 % sure
 
 
-def test_layers_go_from_the_images_up() -> None:
-    network = ResNet(depth=18, stem="cifar").build()
-    layers = _layers(network)
-    assert len(layers) == 10  # conv1, bn1, eight blocks
-    assert layers[0][0] is network.get_parameter("conv1.weight")
-    assert sum(map(len, layers)) == len(list(network.parameters()))
-    assert any(p is network.get_parameter("layer4.1.conv2.weight") for p in layers[-1])
-
-
 def test_with_layer_decay_what_is_near_the_images_hardly_moves(training: Train, encoder: Pretrained) -> None:
     def moved(decay: float) -> list[float]:
         trained = training(Training(lrs=(0.05,), epochs=1, batch_size=8, layer_decay=decay))
-        after = _layers(trained.network.encoder.encoder)
+        after = layers_of(trained.network.encoder.encoder)
         return [
             max(float((a - b).detach().abs().max()) for a, b in zip(one, two, strict=True))
-            for one, two in zip(_layers(encoder.encoder), after, strict=True)
+            for one, two in zip(layers_of(encoder.encoder), after, strict=True)
         ]
 
     whole, decayed = moved(1.0), moved(0.01)
@@ -178,12 +168,11 @@ def test_nobody_else_trains_the_same_classifier_meanwhile(training: Train) -> No
 
 def test_weights_of_the_classifier_decay_and_its_bias_does_not(training: Train) -> None:
     network = training(Training(lrs=(0.1,), epochs=1, batch_size=8)).network
-    optimizer, peaks = _optimizer(network, Training(lrs=(0.1,), epochs=1, batch_size=8, weight_decay=0.5), 5)
+    optimizer = _optimizer(network, Training(lrs=(0.1,), epochs=1, batch_size=8, weight_decay=0.5), 5)
     decay = {id(p): group["weight_decay"] for group in optimizer.param_groups for p in group["params"]}
     assert decay[id(network.heads[0].get_parameter("weight"))] == 0.5
     assert decay[id(network.heads[0].get_parameter("bias"))] == 0.0
     assert all(decay[id(p)] == 0.5 * (p.ndim > 1) for p in network.encoder.parameters())
-    assert len(peaks) == len(optimizer.param_groups)
 
 
 def test_too_few_images_for_a_batch_are_told(training: Train) -> None:

@@ -1,5 +1,6 @@
 import math
 from collections.abc import Callable
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -8,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
+from byol.data.image.preprocessing import Preprocessing
 from byol.data.image.views import TwoViews
 from byol.data.images import InMemory
 from byol.errors import UserError
@@ -16,6 +18,8 @@ from byol.evaluate.spread import feature_spread
 from byol.evaluate.unlabelled import alignment, alpha_req, rankme, uniformity, unlabelled
 
 MEASURES: list[Callable[[Tensor], float]] = [rankme, alpha_req, uniformity, lambda x: alignment(x, x.flip(0))]
+
+PLAIN = Preprocessing(size=16).unnormalized()
 
 
 def gaussian(rows: int, columns: int, seed: int = 0) -> Tensor:
@@ -133,15 +137,15 @@ def test_features_that_cannot_be_measured_are_refused(measure: Callable[[Tensor]
 
 
 def test_all_measures_of_an_encoder() -> None:
-    found = unlabelled(pixels, images(), 16)
+    found = unlabelled(pixels, images(), PLAIN)
     assert found.num_images == 12
     assert 0 < found.alignment < 4
     assert -8 < found.uniformity < 0
     assert 1 < found.effective_rank <= 11
     assert 1 < found.rankme <= 12.01
-    assert found == unlabelled(pixels, images(), 16)
-    assert found.alignment != unlabelled(pixels, images(), 16, seed=1).alignment
-    assert unlabelled(pixels, images(), 16, at_most=5).num_images == 5
+    assert found == unlabelled(pixels, images(), PLAIN)
+    assert found.alignment != unlabelled(pixels, images(), PLAIN, seed=1).alignment
+    assert unlabelled(pixels, images(), PLAIN, at_most=5).num_images == 5
 
 
 def test_encode_is_shown_pixels_of_its_size_whatever_the_views_say() -> None:
@@ -151,7 +155,7 @@ def test_encode_is_shown_pixels_of_its_size_whatever_the_views_say() -> None:
         seen.append(x)
         return x.flatten(1)
 
-    found = unlabelled(encode, images(600), 8, views=TwoViews(size=4))
+    found = unlabelled(encode, images(600), replace(PLAIN, size=8), views=TwoViews(size=4))
     assert [len(x) for x in seen] == [512, 88, 512, 512]  # centre crops; then whole batches of two views
     assert {x.shape[1:] for x in seen} == {(3, 8, 8)}
     assert all(x.min() >= 0 and x.max() <= 1 for x in seen)
@@ -160,6 +164,6 @@ def test_encode_is_shown_pixels_of_its_size_whatever_the_views_say() -> None:
 
 def test_an_encoder_that_fails_is_told_of() -> None:
     with pytest.raises(UserError, match="12 of 12 rows"):
-        unlabelled(lambda x: x.flatten(1) * math.nan, images(), 8)
+        unlabelled(lambda x: x.flatten(1) * math.nan, images(), PLAIN)
     with pytest.raises(UserError, match="at least 2"):
-        unlabelled(pixels, images(1), 8)
+        unlabelled(pixels, images(1), PLAIN)

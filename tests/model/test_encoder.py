@@ -10,7 +10,7 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from byol.data.image.views import TwoViews
+from byol.data.image.preprocessing import Preprocessing
 from byol.errors import UserError
 from byol.model.encoder import ConvNet, ResNet, ResNetEncoder, Timm, representation_dim
 from byol.model.norm import BatchNorm, GroupNorm, LayerNorm, NoNorm
@@ -32,7 +32,7 @@ def test_weights_of_a_resnet_load_into_torchvision_and_timm_and_give_the_same_nu
     torch.manual_seed(0)
     spec = ResNet(depth=depth)  # type: ignore[arg-type]
     encoder = spec.build().eval()
-    save_encoder(tmp_path / "encoder.safetensors", encoder, spec, 64, TwoViews())
+    save_encoder(tmp_path / "encoder.safetensors", encoder, spec, Preprocessing(size=64))
     weights = load_file(tmp_path / "encoder.safetensors")
     images = torch.randn(2, 3, 64, 64)
     theirs = torchvision.models.get_model(f"resnet{depth}")
@@ -80,7 +80,7 @@ def test_the_small_network_is_as_wide_as_it_is_told() -> None:
 
 
 def test_a_timm_network_is_built_by_name_and_a_wrong_name_is_one_sentence() -> None:
-    assert representation_dim(Timm(name="resnet10t").build(), 32) == 512
+    assert representation_dim(Timm(name="resnet10t").build(), (3, 32, 32)) == 512
     with pytest.raises(UserError, match="no network named 'resnet1234'"):
         Timm(name="resnet1234").build()
 
@@ -88,24 +88,44 @@ def test_a_timm_network_is_built_by_name_and_a_wrong_name_is_one_sentence() -> N
 def test_looking_for_the_dimension_leaves_mode_and_statistics_alone() -> None:
     encoder = ConvNet(widths=(4,)).build().train()
     before = {name: tensor.clone() for name, tensor in encoder.state_dict().items()}
-    assert representation_dim(encoder, 8) == 4
+    assert representation_dim(encoder, (3, 8, 8)) == 4
     assert encoder.training
     assert all(torch.equal(tensor, before[name]) for name, tensor in encoder.state_dict().items())
 
 
 def test_an_encoder_that_is_not_one_is_told_so() -> None:
     with pytest.raises(UserError, match=r"it must give \(2, D\)"):
-        representation_dim(nn.Conv2d(3, 4, 3), 8)
+        representation_dim(nn.Conv2d(3, 4, 3), (3, 8, 8))
+    with pytest.raises(UserError, match=r"cannot take an input of shape \(3, 4, 4\): .*size"):
+        representation_dim(nn.Conv2d(3, 4, 5), (3, 4, 4))
+
+
+@pytest.mark.parametrize(
+    "spec",
+    [ConvNet(widths=(4, 8)), ResNet(depth=18, stem="cifar"), ResNet(depth=18), Timm(name="resnet10t")],
+    ids=["convnet", "cifar", "imagenet", "timm"],
+)
+def test_the_first_layer_has_as_many_channels_as_the_images(spec: ConvNet | ResNet | Timm) -> None:
+    for channels in (1, 3, 5):
+        assert representation_dim(spec.build(channels), (channels, 32, 32)) > 0
+        with pytest.raises(UserError, match=r"cannot take an input of shape \(2, 32, 32\)"):
+            representation_dim(spec.build(channels), (2, 32, 32))
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        default = spec.build()
+        torch.manual_seed(0)
+        three = spec.build(3)
+    assert all(torch.equal(a, b) for a, b in zip(default.parameters(), three.parameters(), strict=True))
 
 
 def test_an_own_module_is_loaded_with_its_weights(tmp_path: Path) -> None:
     layer = nn.Linear(3 * 8 * 8, 5)
     own = nn.Sequential(nn.Flatten(), layer)
-    save_encoder(tmp_path / "encoder.safetensors", own, None, 8, TwoViews())
+    save_encoder(tmp_path / "encoder.safetensors", own, None, Preprocessing(size=8))
     with pytest.raises(UserError, match="module of your own"):
         load(tmp_path)
     fresh = nn.Linear(3 * 8 * 8, 5)
-    loaded = load(tmp_path, nn.Sequential(nn.Flatten(), fresh))
+    loaded = load(tmp_path, encoder=nn.Sequential(nn.Flatten(), fresh))
     assert torch.equal(fresh.weight, layer.weight)
     assert loaded.embed(torch.zeros(2, 3, 16, 12, dtype=torch.uint8)).shape == (2, 5)
 

@@ -8,8 +8,12 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+import torch
+from PIL import Image
 from torch import nn
+from torchvision.datasets import ImageFolder
 
 import byol.training.loop
 from byol.data.loader import Batch, batches
@@ -37,7 +41,7 @@ class Own(nn.Module):
     [
         ({"data": None}, "say where the images are: --data PATH"),
         ({"data": ""}, "say where the images are"),
-        ({"data": 3}, "data is a int"),
+        ({"data": 3}, "images cannot be read from a int"),
         ({"data": "/nowhere/at/all"}, "no images at /nowhere"),
         ({"out": None}, "say where to write the run"),
         ({"out": ""}, "say where to write the run"),
@@ -75,7 +79,7 @@ def test_the_old_order_of_arguments_is_answered(tiny: MakeRecipe, tmp_path: Path
     with pytest.raises(
         UserError, match=r"data is a recipe; give it by name: pretrain\(data, out, recipe=recipe\)"
     ):
-        pretrain(tiny("builtin"), tmp_path / "run")
+        pretrain(tiny("builtin"), tmp_path / "run")  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(
@@ -166,6 +170,32 @@ def test_the_remedy_of_a_run_with_a_module_of_ones_own_works(
     told = capsys.readouterr().err.splitlines()[-1]
     assert "give the module that the run was begun with: byol.resume(RUN, encoder=module)" in told
     assert resume(out, encoder=Own()).summary["steps"] == 12
+
+
+def test_images_given_in_python_are_learned_from_and_asked_for_again(
+    tiny: MakeRecipe, thumbnails: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any
+) -> None:
+    pictures = [Image.open(path) for path in sorted(thumbnails.rglob("*.png"))]
+    images = torch.stack([torch.from_numpy(np.array(one)).permute(2, 0, 1) for one in pictures])
+    whole = pretrain(images, tmp_path / "whole", recipe=tiny(""))
+    assert whole.recipe.data == ""
+    out = tmp_path / "run"
+    said = stopped_at_two(monkeypatch, images, out, recipe=tiny(""))
+    assert said.endswith(f"continue with: byol.resume({str(out)!r}, data=images)")
+    from byol.cli import main
+
+    assert main(["pretrain", "--resume", str(out)]) == 2  # the shell has no images to give
+    assert "given in Python; give them again" in capsys.readouterr().err.splitlines()[-1]
+    with pytest.raises(UserError, match="began with 26 images, and there are 25 now"):
+        resume(out, data=images[1:])
+    resumed = resume(out, data=images)
+    for left, right in zip(whole.records, resumed.records, strict=True):
+        assert {**left, "images_per_second": 0} == {**right, "images_per_second": 0}
+
+
+def test_a_data_set_of_torch_is_learned_from(tiny: MakeRecipe, thumbnails: Path, tmp_path: Path) -> None:
+    run = pretrain(ImageFolder(str(thumbnails)), tmp_path / "run", recipe=tiny(""), workers=0)
+    assert run.value is not None  # its labels judge
 
 
 def test_the_file_of_a_recipe_says_what_its_run_needs(tiny: MakeRecipe, tmp_path: Path) -> None:

@@ -22,8 +22,8 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from byol.answer import Answer
-from byol.data.image.views import TwoViews
-from byol.data.images import InMemory, central
+from byol.data.image.preprocessing import Preprocessing
+from byol.data.images import InMemory
 from byol.errors import UserError
 from byol.evaluate.judging import judge
 from byol.evaluate.protocol.knn import Knn
@@ -566,25 +566,24 @@ def test_preparing_keeps_the_official_share_of_the_central_square(tmp_path: Path
     file.write_bytes(pickle.dumps({"online_params": params, "online_state": state}))
     import_official(file, tmp_path / "run")
     pretrained = load(tmp_path / "run")
-    assert (pretrained.size, pretrained.crop_share) == (224, 0.875)
-    assert pretrained.mean.flatten().tolist() == pytest.approx([0.485, 0.456, 0.406])
-    assert pretrained.std.flatten().tolist() == pytest.approx([0.229, 0.224, 0.225])
+    how = pretrained.preprocessing
+    assert (how.size, how.fraction) == (224, 0.875)
+    assert (how.mean, how.std) == ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
     images = torch.randint(0, 256, (2, 3, 50, 41), dtype=torch.uint8)
     side = 35  # floor(0.875 * 41)
     cut = images[:, :, 7 : 7 + side, 3 : 3 + side]
     whole = save_and_load(tmp_path / "whole.safetensors", 224)
-    assert torch.equal(pretrained.prepare(images), whole.prepare(cut))
-    crops, _ = central(InMemory(images), np.arange(2), 224, pretrained.crop_share)
-    assert torch.equal(pretrained.normalize(crops), pretrained.prepare(images))
+    assert torch.equal(how.prepare(images), whole.preprocessing.prepare(cut))
+    assert torch.equal(how.read(InMemory(images), np.arange(2))[0], how.prepare(images))
 
 
 def save_and_load(path: Path, size: int, **more: Any) -> Any:
     spec = ConvNet(widths=(4,))
-    save_encoder(path, spec.build(), spec, size, TwoViews(), **more)
+    save_encoder(path, spec.build(), spec, Preprocessing(size=size, **more))
     return load(path)
 
 
-def test_an_encoder_from_before_crop_shares_keeps_the_whole_square(tmp_path: Path) -> None:
+def test_an_encoder_from_before_fractions_keeps_the_whole_square(tmp_path: Path) -> None:
     from safetensors import safe_open
     from safetensors.torch import load_file, save_file
 
@@ -595,23 +594,23 @@ def test_an_encoder_from_before_crop_shares_keeps_the_whole_square(tmp_path: Pat
     preprocessing = json.loads(metadata["preprocessing"])
     del preprocessing["crop_share"]
     save_file(load_file(path), path, metadata | {"preprocessing": json.dumps(preprocessing)})
-    assert load(path).crop_share == 1.0
+    assert load(path).preprocessing.fraction == 1.0
 
 
-@pytest.mark.parametrize("share", [0.0, -0.5, 1.5])
-def test_a_share_outside_its_range_is_refused(share: float, tmp_path: Path) -> None:
-    with pytest.raises(UserError, match=rf"crop_share is {share}; choose a share in \(0, 1\]"):
-        save_and_load(tmp_path / "encoder.safetensors", 8, crop_share=share)
+@pytest.mark.parametrize("fraction", [0.0, -0.5, 1.5])
+def test_a_fraction_outside_its_range_is_refused(fraction: float, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=rf"fraction is {fraction}; choose a fraction in \(0, 1\]"):
+        save_and_load(tmp_path / "encoder.safetensors", 8, fraction=fraction)
 
 
-def test_knn_sees_the_share_too(tmp_path: Path, thumbnails: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    save_and_load(tmp_path / "encoder.safetensors", 8, crop_share=0.5)
-    shares = []
+def test_knn_sees_the_fraction_too(tmp_path: Path, thumbnails: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    save_and_load(tmp_path / "encoder.safetensors", 8, fraction=0.5)
+    fractions, squares = [], InMemory.squares
 
-    def watched(images: Any, indices: Any, size: int, share: float = 1.0) -> Any:
-        shares.append(share)
-        return central(images, indices, size, share)
+    def watched(self: InMemory, index: Any, size: int, fraction: float = 1.0) -> Any:
+        fractions.append(fraction)
+        return squares(self, index, size, fraction)
 
-    monkeypatch.setattr("byol.evaluate.features.central", watched)
+    monkeypatch.setattr(InMemory, "squares", watched)
     judge(tmp_path / "encoder.safetensors", str(thumbnails), protocol=Knn(k=2))
-    assert set(shares) == {0.5}
+    assert set(fractions) == {0.5}

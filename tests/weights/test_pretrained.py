@@ -1,12 +1,16 @@
+import json
+import os
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 from torch import nn
 from torchvision.ops import FrozenBatchNorm2d
 
-from byol.data.image.views import TwoViews
+from byol.data.image.preprocessing import Preprocessing
 from byol.errors import UserError
 from byol.model.encoder import ConvNet, ResNet
 from byol.model.norm import GroupNorm
@@ -16,12 +20,12 @@ SPEC = ConvNet(widths=(4, 8))
 
 
 def saved(folder: Path, network: nn.Module, spec: ConvNet | None = SPEC) -> Path:
-    save_encoder(folder / "encoder.safetensors", network, spec, 12, TwoViews(size=12))
+    save_encoder(folder / "encoder.safetensors", network, spec, Preprocessing(size=12))
     return folder / "encoder.safetensors"
 
 
 def wrapped(network: nn.Module) -> Pretrained:
-    return Pretrained(network, size=12, mean=(0, 0, 0), std=(1, 1, 1), name="mine")
+    return Pretrained(network, Preprocessing(size=12).unnormalized(), name="mine")
 
 
 def test_a_fresh_encoder_is_the_same_network_with_weights_of_its_seed(tmp_path: Path) -> None:
@@ -31,8 +35,7 @@ def test_a_fresh_encoder_is_the_same_network_with_weights_of_its_seed(tmp_path: 
     assert torch.equal(torch.get_rng_state(), state)
     assert first.fingerprint() == again.fingerprint()
     assert len({one.fingerprint() for one in (encoder, first, other)}) == 3
-    assert (first.size, first.crop_share, first.name) == (12, 1.0, "random initialisation")
-    assert torch.equal(first.mean, encoder.mean)
+    assert (first.preprocessing, first.name) == (encoder.preprocessing, "random initialisation")
     with torch.random.fork_rng():
         torch.manual_seed(0)
         expected = SPEC.build()
@@ -63,9 +66,9 @@ def test_the_fingerprint_is_that_of_weights_statistics_and_preprocessing() -> No
     encoder = wrapped(network)
     before = encoder.fingerprint()
     assert wrapped(network).fingerprint() == before
-    encoder.crop_share = 0.5
+    encoder.preprocessing = replace(encoder.preprocessing, fraction=0.5)
     assert encoder.fingerprint() != before
-    encoder.crop_share = 1.0
+    encoder.preprocessing = replace(encoder.preprocessing, fraction=1.0)
     network.get_buffer("layers.1.running_mean").add_(1)
     assert encoder.fingerprint() != before
     assert wrapped(network.bfloat16()).fingerprint() != before
@@ -77,7 +80,7 @@ def test_weights_of_another_module_are_refused(tmp_path: Path) -> None:
         load(path)
     with pytest.raises(UserError, match="are not those of the module"):
         load(path, encoder=ConvNet(widths=(4, 9)).build())
-    assert load(path, encoder=SPEC.build()).size == 12
+    assert load(path, encoder=SPEC.build()).preprocessing.size == 12
 
 
 class Power(nn.Module):
@@ -132,3 +135,83 @@ def test_incomplete_metadata_is_one_sentence(metadata: dict[str, str], tmp_path:
     save_file({"a": torch.zeros(1)}, tmp_path / "encoder.safetensors", metadata)
     with pytest.raises(UserError, match="is not an encoder that byol wrote, or it is damaged"):
         load(tmp_path / "encoder.safetensors")
+
+
+def test_the_same_encoder_makes_the_same_bytes_with_its_metadata_in_order(tmp_path: Path) -> None:
+    network = SPEC.build()
+    (first, second) = (tmp_path / name for name in ("first", "second"))
+    files = []
+    for folder in (first, second):
+        folder.mkdir()
+        files.append(saved(folder, network).read_bytes())
+    assert files[0] == files[1]
+    length = int.from_bytes(files[0][:8], "little")
+    assert length % 8 == 0
+    header = json.loads(files[0][8 : 8 + length])
+    assert list(header["__metadata__"]) == ["architecture", "format", "preprocessing"]
+    weights = load_file(first / "encoder.safetensors")  # as any other reader does
+    assert weights.keys() == network.state_dict().keys()
+    assert all(torch.equal(weights[name], value) for name, value in network.state_dict().items())
+
+
+def test_a_file_of_before_gives_the_same_representations_bit_for_bit(tmp_path: Path) -> None:
+    network = SPEC.build().eval()
+    preprocessing = {
+        "size": 12,
+        "mean": [0.485, 0.456, 0.406],
+        "std": [0.229, 0.224, 0.225],
+        "crop": "centre square, bicubic",
+        "crop_share": 0.75,
+    }
+    metadata = {
+        "format": "pt",
+        "architecture": json.dumps({"kind": "convnet", "widths": [4, 8], "norm": {"kind": "batch"}}),
+        "preprocessing": json.dumps(preprocessing),
+    }
+    save_file(network.state_dict(), tmp_path / "encoder.safetensors", metadata)
+    opened = load(tmp_path)
+    assert opened.preprocessing == Preprocessing(size=12, fraction=0.75)
+    images = torch.randint(0, 256, (5, 3, 20, 16), dtype=torch.uint8)
+    side = 12  # 0.75 of 16
+    square = images[:, :, 4 : 4 + side, 2 : 2 + side].float() / 255  # 12 px: nothing to resize
+    mean, std = (torch.tensor(preprocessing[name]).view(3, 1, 1) for name in ("mean", "std"))
+    with torch.no_grad():
+        assert torch.equal(opened.embed(images), network((square - mean) / std))
+
+
+def test_an_encoder_of_one_channel_comes_back(tmp_path: Path) -> None:
+    how = Preprocessing(size=12, mean=(0.5,), std=(0.25,))
+    network = SPEC.build(channels=1)
+    save_encoder(tmp_path / "encoder.safetensors", network, SPEC, how)
+    opened = load(tmp_path)
+    assert opened.preprocessing == how
+    images = torch.randint(0, 256, (5, 1, 20, 16), dtype=torch.uint8)
+    assert torch.equal(opened.embed(images), Pretrained(network, how).embed(images))
+    assert opened.fresh(0).embed(images).shape == (5, 8)
+
+
+class Opened:
+    """A run as another class may hold it: something with a path."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def __fspath__(self) -> str:
+        return str(self.path)
+
+
+def test_a_run_is_named_by_any_path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "run").mkdir()
+    path = saved(tmp_path / "run", SPEC.build())
+    monkeypatch.setenv("HOME", str(tmp_path))
+    expected = load(path).fingerprint()
+    for run in (path.parent, str(path), Opened(path.parent), "~/run", Path("~/run/encoder.safetensors")):
+        opened = load(run)
+        assert opened.fingerprint() == expected
+        assert opened.name == os.fspath(run)
+
+
+@pytest.mark.parametrize("run", [3, None, torch.nn.Identity()])
+def test_what_is_no_run_is_told(run: Any) -> None:
+    with pytest.raises(UserError, match=rf"cannot be loaded from a {type(run).__name__}; give a run"):
+        load(run)

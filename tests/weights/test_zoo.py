@@ -7,6 +7,7 @@ import torchvision
 from safetensors.torch import save_file
 from torch import nn
 
+from byol.data.image.preprocessing import Preprocessing
 from byol.errors import UserError
 from byol.weights.pretrained import load
 from byol.weights.zoo import without_classifier
@@ -123,9 +124,8 @@ def test_weights_that_cannot_be_had_are_a_sentence(library: str, monkeypatch: py
 def test_the_preprocessing_is_the_library_s_own(resnet: nn.Module, tmp_path: Path) -> None:
     torch.save(resnet.state_dict(), tmp_path / "weights.pth")
     theirs = load(f"torchvision:resnet18@{tmp_path / 'weights.pth'}")
-    assert (theirs.size, theirs.crop_share) == (224, 224 / 256)
-    torch.testing.assert_close(theirs.mean.flatten(), torch.tensor([0.485, 0.456, 0.406]))
-    assert load(f"timm:resnet18@{tmp_path / 'weights.pth'}").crop_share == 0.95
+    assert theirs.preprocessing == Preprocessing(size=224, fraction=224 / 256)  # of ImageNet's mean and std
+    assert load(f"timm:resnet18@{tmp_path / 'weights.pth'}").preprocessing.fraction == 0.95
 
 
 @pytest.mark.parametrize("name", ["resnet18", "mobilenet_v3_small", "shufflenet_v2_x0_5", "efficientnet_b0"])

@@ -1,17 +1,16 @@
-"""The two kinds of image sets that the rest of the program sees, and how to open them.
+"""Sets of images: what is asked of each, and the two kinds, in memory and in files.
 
-`InMemory` holds small images of one size in memory, `Files` reads images of any size from their files or a
-pack. Both know their labels, classes and names. A set has N images, a batch B; images are H x W pixels, crops
+`InMemory` holds small images of one size in memory, `Files` decodes images of any size whenever they are
+read. Both know their labels, classes and names. A set has N images, a batch B; images are H x W pixels, crops
 S x S.
 """
 
 import hashlib
 import json
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
-from pathlib import Path
-from typing import ClassVar
+from typing import ClassVar, Protocol, runtime_checkable
 
 import numpy as np
 import torch
@@ -19,17 +18,79 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from byol.data.image.decode import Decoded, Jpeg, UndecodableImage
-from byol.data.image.resample import crop_resize, crop_resize_one
-from byol.data.index.folder import Index
-from byol.data.index.mapped import map_array
-from byol.data.index.packfile import PackIndex
-from byol.errors import UserError
-from byol.system.files import whole_file
+from byol.data.image.resample import (
+    central_box,
+    crop_resize,
+    crop_resize_one,
+    crop_resize_view,
+    needed_fraction,
+)
+from byol.data.index.slot import Index
+from byol.data.views import Crops, Indices, Items
+from byol.system.digest import digest
 
-_FORMAT = 1  # raise it whenever decoding or the layout of the cache file changes
-_BAD_SHARE = 0.01
-_SAMPLE = 64
-_CHUNK = 256  # images per task of the thread pool
+# (index, heights, widths), (B,) each, to the boxes of each view, (B, 4) rows (top, left, height, width)
+Boxes = Callable[[Indices, Indices, Indices], tuple[Indices, ...]]
+
+# Images opened before their boxes are drawn. Drawing for one at a time takes a third as long as decoding, and
+# a PNG is decoded as soon as it is opened: a whole batch of photographs may not fit into memory.
+_GROUP = 8
+
+
+@runtime_checkable
+class Images(Items, Protocol):
+    """A set of images, wherever they are."""
+
+    def size(self, i: int) -> tuple[int, int]:
+        """Return height and width of image i in pixels.
+
+        Raises:
+            UndecodableImage: it cannot be read.
+        """
+        ...
+
+    def read(self, i: int, fraction: float = 1.0) -> NDArray[np.uint8]:
+        """Return image i, (H, W, 3) uint8, or coarser where a fraction of height and width is enough.
+
+        Raises:
+            UndecodableImage: it cannot be read.
+        """
+        ...
+
+    def crops(self, index: Indices, boxes: Boxes, sizes: Sequence[int]) -> Crops:
+        """Cut boxes out of images and resize them: the fast road to views.
+
+        Args:
+            index: (B,) which images.
+            boxes: draws where, once heights and widths are known.
+            sizes: of each box, the side of its crop in pixels.
+
+        Returns:
+            (B', 3, S, S) for each box of the images that can be read, float32 in [0, 1] or uint8.
+        """
+        ...
+
+    def squares(self, index: Indices, size: int, fraction: float = 1.0) -> tuple[Tensor, Indices]:
+        """Return a central square of each image, resized: the fast road to evaluation.
+
+        Args:
+            index: (B,) which images.
+            size: S, side of the result in pixels.
+            fraction: of the shorter side that the square keeps, in (0, 1].
+
+        Returns:
+            (B', 3, S, S) float32 in [0, 1], on the device of a set in memory or else on the CPU, and the
+            (B',) indices of the images that could be read.
+        """
+        ...
+
+    def num_bytes(self) -> NDArray[np.int64]:
+        """Return the bytes that each image takes as it is stored, (N,); -1 of one that is missing."""
+        ...
+
+    def digest_of(self, i: int) -> bytes:
+        """Return a digest of image i as it is stored: that of an equal image of a set of the same kind."""
+        ...
 
 
 @dataclass(frozen=True, eq=False)
@@ -43,6 +104,7 @@ class InMemory:
         classes: names of the C classes.
         bad: names of files that could not be decoded and are not among the images.
         name: gives image i its name.
+        device: where crops are made; by default where the images are.
     """
 
     images: Tensor
@@ -50,22 +112,70 @@ class InMemory:
     classes: tuple[str, ...] = ()
     bad: tuple[str, ...] = ()
     name: Callable[[int], str] = str
+    device: torch.device | None = None
+
+    in_memory: ClassVar[bool] = True
 
     def __len__(self) -> int:
         return len(self.images)
 
-    def to(self, device: torch.device) -> "InMemory":
-        """Return the same set with its images on a device."""
-        return replace(self, images=self.images.to(device))
+    def near(self, device: torch.device) -> "InMemory":
+        """Return the same set, cropped on a device; the images move to a GPU if a quarter of it holds them.
+
+        The quarter is of the memory that is free. Otherwise those of each batch are moved in their turn.
+        """
+        if device == self.images.device:
+            return self
+        fits = device.type == "cuda" and 4 * self.images.nbytes <= torch.cuda.mem_get_info(device)[0]
+        return replace(self, images=self.images.to(device) if fits else self.images, device=device)
+
+    def size(self, i: int) -> tuple[int, int]:
+        """Return height and width, the same for every i."""
+        return self.images.shape[2], self.images.shape[3]
+
+    def read(self, i: int, fraction: float = 1.0) -> NDArray[np.uint8]:
+        """Return image i whole, (H, W, 3) uint8."""
+        pixels: NDArray[np.uint8] = self.images[i].permute(1, 2, 0).cpu().numpy()
+        return pixels
+
+    def crops(self, index: Indices, boxes: Boxes, sizes: Sequence[int]) -> Crops:
+        """Cut boxes out by matrix products, float32 in [0, 1]; see `Images`."""
+        height, width = self.size(0)
+        drawn = boxes(index, np.full(len(index), height), np.full(len(index), width))
+        rows = torch.from_numpy(index).to(self.images.device, non_blocking=True)
+        pixels = self.images.index_select(0, rows).to(self.device, non_blocking=True)
+        return Crops(
+            index, tuple(crop_resize(pixels, box, size) for box, size in zip(drawn, sizes, strict=True))
+        )
+
+    def squares(self, index: Indices, size: int, fraction: float = 1.0) -> tuple[Tensor, Indices]:
+        """Return central squares, made by matrix products; see `Images`."""
+        boxes = np.tile(np.array(central_box(*self.size(0), fraction)), (len(index), 1))
+        rows = torch.from_numpy(index).to(self.images.device)
+        return crop_resize(self.images.index_select(0, rows), boxes, size), index
+
+    def num_bytes(self) -> NDArray[np.int64]:
+        """Return the bytes of the pixels of each image, (N,)."""
+        return np.full(len(self), self.images[:1].nbytes, np.int64)
+
+    def digest_of(self, i: int) -> bytes:
+        """Return a digest of the pixels of image i and of their shape."""
+        shape = " ".join(map(str, self.images.shape[1:])).encode()
+        return _digest(shape + self.images[i].cpu().numpy().tobytes())
+
+    def digest(self) -> str:
+        """Return a hex digest of pixels and labels."""
+        return digest(self.images.cpu().numpy(), *_labels(self))
 
 
 @dataclass(frozen=True, eq=False)
 class Files:
-    """Images of any size, decoded whenever they are read, from files of their own or from a pack."""
+    """Images of any size, decoded whenever they are read: files of their own, of a pack or of a data set."""
 
-    index: Index | PackIndex
+    index: Index
 
     bad: ClassVar[tuple[str, ...]] = ()  # not known before they are read
+    in_memory: ClassVar[bool] = False
 
     def __len__(self) -> int:
         return len(self.index)
@@ -81,198 +191,85 @@ class Files:
         return self.index.classes
 
     def name(self, i: int) -> str:
-        """Return the path of image i relative to the set's folder."""
+        """Return the name of image i: of a file, its path relative to the set's folder."""
         return self.index.name(i)
 
-    def open(self, i: int) -> Decoded | Jpeg:
-        """Return image i with its size known, to be decoded as finely as it is needed.
+    def near(self, device: torch.device) -> "Files":
+        """Return the same set: files are decoded on the CPU wherever the views go."""
+        return self
 
-        Raises:
-            UndecodableImage: the file is missing or no image.
-        """
-        return self.index.open(i)
+    def size(self, i: int) -> tuple[int, int]:
+        """Return height and width of image i."""
+        image = self.index.open(i)
+        return image.height, image.width
 
-    def read(self, i: int) -> NDArray[np.uint8]:
-        """Return image i, (H, W, 3) uint8.
+    def read(self, i: int, fraction: float = 1.0) -> NDArray[np.uint8]:
+        """Return image i, decoded as coarsely as a fraction of its height and width allows."""
+        return self.index.open(i).read(fraction)[0]
 
-        Raises:
-            UndecodableImage: the file is missing, damaged or no image.
-        """
-        return self.open(i).read()[0]
+    def crops(self, index: Indices, boxes: Boxes, sizes: Sequence[int]) -> Crops:
+        """Decode each image once, as finely as its crops need, and cut them out, uint8; see `Images`."""
+        crops = [np.empty((len(index), 3, size, size), np.uint8) for size in sizes]
+        kept: list[int] = []
+        bad: list[str] = []
+        for start in range(0, len(index), _GROUP):
+            group: dict[int, Decoded | Jpeg] = {}
+            for i in index[start : start + _GROUP].tolist():
+                try:
+                    group[i] = self.index.open(i)
+                except UndecodableImage:
+                    bad.append(self.name(i))
+            heights, widths = (
+                np.array([(image.height, image.width) for image in group.values()], np.int64).reshape(-1, 2).T
+            )
+            drawn = boxes(np.array(list(group), np.int64), heights, widths)
+            for i, image, *each in zip(group, group.values(), *drawn, strict=True):
+                try:
+                    pixels, eighths = image.read(needed_fraction(each, sizes))
+                except UndecodableImage:
+                    bad.append(self.name(i))
+                    continue
+                for crop, box, size in zip(crops, each, sizes, strict=True):
+                    crop[len(kept)] = crop_resize_view(pixels, box.tolist(), size, eighths)
+                kept.append(i)
+        cut = tuple(torch.from_numpy(crop[: len(kept)]) for crop in crops)
+        return Crops(np.array(kept, np.int64), cut, tuple(bad))
 
+    def squares(self, index: Indices, size: int, fraction: float = 1.0) -> tuple[Tensor, Indices]:
+        """Decode images on all cores and return their central squares; see `Images`."""
+        crops = np.empty((len(index), 3, size, size), np.uint8)
 
-Images = InMemory | Files  # the slot of that name takes its place
-
-
-def near(images: Images, device: torch.device) -> Images:
-    """Return images in memory on a GPU if that is the device, and a quarter of its free memory holds them."""
-    if device.type != "cuda" or isinstance(images, Files):
-        return images
-    free, _ = torch.cuda.mem_get_info(device)
-    return images.to(device) if 4 * images.images.nbytes <= free else images
-
-
-def fingerprint(images: Images) -> str:
-    """Return a digest of a set's images and labels, the same wherever the set lies.
-
-    Of a packed set it reads the pixels; of files the names, sizes and time stamps; of a pack what is in it.
-    """
-    if isinstance(images, InMemory):
-        digest = hashlib.sha256(np.ascontiguousarray(images.images.cpu().numpy()).data)
-    else:
-        digest = hashlib.sha256("\0".join(images.name(i) for i in range(len(images))).encode())
-        digest.update(images.index.stamps().data)
-    digest.update(json.dumps(images.classes).encode())
-    if images.labels is not None:
-        digest.update(np.ascontiguousarray(images.labels).data)
-    return digest.hexdigest()[:32]
-
-
-def in_memory(
-    index: Index | PackIndex, cache: Path, side_limit: int = 128, bytes_limit: int = 2 << 30
-) -> InMemory | None:
-    """Decode all images once and keep them, if they are small and of one size.
-
-    Args:
-        index: the images.
-        cache: folder for the decoded images; they are decoded again when a file's size or time stamp changes.
-        side_limit: largest height and width, in pixels.
-        bytes_limit: largest size of all decoded images together, in bytes.
-
-    Returns:
-        The images that can be decoded and the names of the others; None if sizes differ or exceed a limit.
-
-    Raises:
-        UserError: too many images cannot be decoded.
-    """
-    size = _small_size(index, side_limit)
-    if size is None or 3 * size[0] * size[1] * len(index) > bytes_limit:
-        return None
-    if isinstance(index, PackIndex) and (pixels := index.pixels()) is not None:
-        mapped = torch.from_numpy(pixels).permute(0, 3, 1, 2)
-        return InMemory(mapped, index.labels, index.classes, name=index.name)
-    file = cache / f"{_fingerprint(index)}.images"
-    if not file.exists():
-        images, is_good = np.empty((len(index), 3, *size), np.uint8), np.zeros(len(index), np.bool_)
-        if not _decode_all(index, images, is_good):
-            return None
-        refuse_many_bad([index.name(i) for i in np.flatnonzero(~is_good).tolist()], len(index))
-        with whole_file(file) as stream:
-            np.save(stream, images if is_good.all() else images[is_good])
-            np.save(stream, is_good)
-    with file.open("rb") as stream:
-        images, is_good = map_array(stream), map_array(stream)
-    kept = np.flatnonzero(is_good)
-    return InMemory(
-        images=torch.from_numpy(images),
-        labels=None if index.labels is None else index.labels[kept],
-        classes=index.classes,
-        bad=tuple(index.name(i) for i in np.flatnonzero(~is_good).tolist()),
-        name=lambda i: index.name(int(kept[i])),
-    )
-
-
-def refuse_many_bad(bad: Collection[str], length: int) -> None:
-    """Stop at more than one bad image if they are more than one in a hundred of the set.
-
-    Args:
-        bad: names of the images that cannot be decoded.
-        length: size of the set they belong to.
-
-    Raises:
-        UserError: there are more.
-    """
-    if len(bad) > max(1, _BAD_SHARE * length):
-        raise UserError(
-            f"{len(bad)} of {length} images cannot be decoded, more than {_BAD_SHARE:.0%}:"
-            f" repair or remove {', '.join(sorted(bad)[:3])}{' and the others' if len(bad) > 3 else ''}."
-        )
-
-
-def central(
-    images: Images, indices: NDArray[np.int64], size: int, share: float = 1.0
-) -> tuple[Tensor, NDArray[np.int64]]:
-    """Read images for evaluation: a central square of each, resized.
-
-    Args:
-        images: the set.
-        indices: (B,) which of its images.
-        size: S, side of the result in pixels.
-        share: of the shorter side that the square keeps, in (0, 1].
-
-    Returns:
-        (B', 3, S, S) float32 in [0, 1], on the device of a packed set or else on the CPU, and the (B',)
-        indices of the images that could be decoded.
-    """
-    if isinstance(images, InMemory):
-        pixels = images.images
-        boxes = np.tile(np.array(central_box(pixels.shape[2], pixels.shape[3], share)), (len(indices), 1))
-        rows = torch.from_numpy(indices).to(pixels.device)
-        return crop_resize(pixels.index_select(0, rows), boxes, size), indices
-    files = images
-    crops = np.empty((len(indices), 3, size, size), np.uint8)
-
-    def read(row: int) -> bool:
-        try:
-            image = files.read(int(indices[row]))
-        except UndecodableImage:
-            return False
-        crops[row] = crop_resize_one(image, central_box(image.shape[0], image.shape[1], share), size)
-        return True
-
-    with ThreadPoolExecutor() as pool:  # decoding and resizing release the GIL
-        is_good = np.fromiter(pool.map(read, range(len(indices))), np.bool_)
-    return torch.from_numpy(crops[is_good]).float().div_(255), indices[is_good]
-
-
-def central_box(height: int, width: int, share: float = 1.0) -> tuple[int, int, int, int]:
-    """Return (top, left, height, width) of a central square with a share of the shorter side, in pixels."""
-    side = max(1, int(share * min(height, width)))
-    return (height - side) // 2, (width - side) // 2, side, side
-
-
-def _small_size(index: Index | PackIndex, side_limit: int) -> tuple[int, int] | None:
-    """Return (H, W) if some images spread over the set are small and agree on it; None if they do not."""
-    size = None
-    for i in np.linspace(0, len(index) - 1, min(_SAMPLE, len(index))).astype(np.int64):
-        try:
-            height, width, _ = index.open(int(i)).read()[0].shape
-        except UndecodableImage:
-            continue
-        if max(height, width) > side_limit or size not in (None, (height, width)):
-            return None
-        size = height, width
-    if size is None:
-        raise UserError(
-            f"No file sampled below {index.root} can be decoded, {index.name(0)} for one: see what it is."
-        )
-    return size
-
-
-def _decode_all(index: Index | PackIndex, images: NDArray[np.uint8], is_good: NDArray[np.bool_]) -> bool:
-    """Fill images (N, 3, H, W) and is_good (N,); return False as soon as one has another size."""
-
-    def decode_some(start: int) -> bool:
-        for i in range(start, min(start + _CHUNK, len(index))):
+        def read(row: int) -> bool:
             try:
-                pixels = index.open(i).read()[0].transpose(2, 0, 1)
+                image = self.read(int(index[row]))
             except UndecodableImage:
-                continue
-            if pixels.shape != images.shape[1:]:
                 return False
-            images[i], is_good[i] = pixels, True
-        return True
+            crops[row] = crop_resize_one(image, central_box(image.shape[0], image.shape[1], fraction), size)
+            return True
 
-    with ThreadPoolExecutor() as pool:
-        tasks = [pool.submit(decode_some, start) for start in range(0, len(index), _CHUNK)]
-        try:
-            return all(task.result() for task in tasks)
-        finally:
-            pool.shutdown(cancel_futures=True)  # at another size, or at Ctrl-C, the rest is not wanted
+        with ThreadPoolExecutor() as pool:  # decoding and resizing release the GIL
+            is_good = np.fromiter(pool.map(read, range(len(index))), np.bool_)
+        return torch.from_numpy(crops[is_good]).float().div_(255), index[is_good]
+
+    def num_bytes(self) -> NDArray[np.int64]:
+        """Return the bytes of each file, (N,); -1 of one that is missing."""
+        return self.index.stamps()[:, 0]
+
+    def digest_of(self, i: int) -> bytes:
+        """Return a digest of the bytes of image i as they are stored."""
+        return _digest(self.index.bytes(i))
+
+    def digest(self) -> str:
+        """Return a hex digest of names and labels, and of sizes and time stamps or what stands for them."""
+        names = "\0".join(self.name(i) for i in range(len(self)))
+        return digest(names, self.index.stamps(), *_labels(self))
 
 
-def _fingerprint(index: Index | PackIndex) -> str:
-    """Return a digest of the names, sizes and time stamps of all files."""
-    digest = hashlib.sha256(f"{_FORMAT} {index.fingerprint}".encode())
-    digest.update(index.stamps().data)
-    return digest.hexdigest()[:32]
+def _labels(images: Images) -> tuple[str | NDArray[np.int64], ...]:
+    """Return what a digest takes in of classes and labels."""
+    classes = json.dumps(images.classes)
+    return (classes,) if images.labels is None else (classes, images.labels)
+
+
+def _digest(data: bytes) -> bytes:
+    return hashlib.blake2b(data, digest_size=16).digest()

@@ -1,7 +1,7 @@
-"""Batches of views in an order that depends on the seed and the step alone.
+"""Batches of views in an order that depends on the seed and the step alone; no pixel in it.
 
-There is no state to save: to resume is to start at a later step. The batch of a process has B images, a crop
-has S x S pixels, and S may differ from view to view.
+There is no state to save: to resume is to start at a later step. The batch of a process has B items of a set;
+what they are and what a view of them is, set and views know.
 """
 
 import os
@@ -10,7 +10,7 @@ from collections.abc import Generator, Iterator
 from contextlib import closing
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import Any
+from typing import Any, Generic, TypeVar
 
 import numpy as np
 import torch
@@ -18,22 +18,15 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from byol.data.image.decode import Decoded, Jpeg, UndecodableImage
-from byol.data.image.resample import crop_resize, crop_resize_view, needed_share
-from byol.data.image.views import MultiCrop, OneView, TwoViews
-from byol.data.images import Files, Images, InMemory, refuse_many_bad
+from byol.data.bad import refuse_many_bad
 from byol.data.order import permutation
+from byol.data.views import Crops, Items, Views
 from byol.errors import UserError
 from byol.system.processes import Processes
 
-# Images opened before their boxes are drawn. Drawing for one at a time takes a third as long as decoding, and
-# a PNG is decoded as soon as it is opened: a whole batch of photographs may not fit into memory.
-_GROUP = 8
-
-# A step and its images; what a worker makes of them: step, images kept, each view (B, 3, S, S) as a uint8
-# crop or finished, and bad names.
-_Share = tuple[int, NDArray[np.int64]]
-_Cut = tuple[int, NDArray[np.int64], tuple[Tensor, ...], tuple[str, ...]]
+_Shard = tuple[int, NDArray[np.int64]]  # a step, and the items of it that are this process's
+_Made = tuple[int, Crops | UserError]  # a step, and what came of it
+S = TypeVar("S", bound=Items)
 
 
 @dataclass(frozen=True, eq=False)
@@ -42,8 +35,8 @@ class Batch:
 
     Args:
         step: number of the step, from 0.
-        index: (B,) int64, places of the images in their set.
-        views: (B, 3, S, S) float32 each, distorted and normalised, on the device of the networks.
+        index: (B,) int64, positions of the images in their set.
+        views: (B, ...) each, finished, on the device of the networks; of images (B, C, S, S) float32.
         labels: (B,) int64, classes of the images, for the online classifier, which watches and teaches the
             encoder nothing; None if the set has none.
         bad: names of images of this batch that cannot be decoded; they are left out of all the above.
@@ -57,8 +50,8 @@ class Batch:
 
 
 def batches(
-    images: Images,
-    views: TwoViews | MultiCrop | OneView,
+    images: S,
+    views: Views[S],
     *,
     batch_size: int,
     seed: int,
@@ -77,13 +70,13 @@ def batches(
 
     Args:
         images: the set.
-        views: which there are, where they are cut out and how they are distorted.
+        views: which there are, and how they are cut out and finished.
         batch_size: images per step over all processes.
         seed: of the order and of the views.
         first_step: where to begin, >= 0.
         total_steps: where to end.
-        workers: processes that decode files, >= 0, and distort what they cut out if the device is the CPU; a
-            packed set needs none.
+        workers: processes that cut views out of what they read, >= 0, and finish them if the device is the
+            CPU; a set in memory has none, whatever is asked for.
         device: where the views go.
         rank: number of this process.
         world_size: processes that share each batch, in equal and contiguous parts.
@@ -101,9 +94,8 @@ def batches(
     if batch_size % world_size:
         raise UserError(f"batch_size is {batch_size}: make it a multiple of the {world_size} processes.")
     steps = _steps(among, batch_size, seed, first_step, total_steps, rank, world_size)
-    if isinstance(images, InMemory):
-        return _from_memory(images, views, seed, steps, device)
-    return _from_files(images, views, seed, steps, device, workers)
+    cutter = _Cutter(images.near(device), views, seed, device)
+    return _finished(cutter, steps, workers)
 
 
 def in_step(
@@ -149,60 +141,45 @@ def _steps(
     total_steps: int,
     rank: int,
     world_size: int,
-) -> Iterator[_Share]:
-    """Yield each step and the images of this process's share of its batch."""
-    steps_per_epoch, share = len(among) // batch_size, batch_size // world_size
+) -> Iterator[_Shard]:
+    """Yield each step and the images of its batch that are this process's."""
+    steps_per_epoch, count = len(among) // batch_size, batch_size // world_size
     order_epoch = None
     for step in range(first_step, total_steps):
         epoch, position = divmod(step, steps_per_epoch)
         if epoch != order_epoch:
             order, order_epoch = among[permutation(seed, epoch, len(among))], epoch
-        start = position * batch_size + rank * share
-        yield step, order[start : start + share]
+        start = position * batch_size + rank * count
+        yield step, order[start : start + count]
 
 
-def _from_memory(
-    images: InMemory,
-    views: TwoViews | MultiCrop | OneView,
-    seed: int,
-    steps: Iterator[_Share],
-    device: torch.device,
-) -> Generator[Batch, None, None]:
-    height, width = images.images.shape[2:]
-    for step, index in steps:
-        sizes = np.full(len(index), height), np.full(len(index), width)
-        boxes = views.boxes(seed, step, index, *sizes)
-        rows = torch.from_numpy(index).to(images.images.device, non_blocking=True)
-        pixels = images.images.index_select(0, rows).to(device, non_blocking=True)
-        crops = [crop_resize(pixels, box, size) for box, size in zip(boxes, views.sizes, strict=True)]
-        yield Batch(step, index, views.distort(crops, seed, step, index), _labels(images, index))
+class _Cutter(Dataset[_Made], Generic[S]):
+    """Cut out the views of a step, here or in a worker, and finish them where no GPU is there to do it."""
 
+    def __init__(self, images: S, views: Views[S], seed: int, device: torch.device) -> None:
+        self.images, self.views, self.seed, self.device = images, views, seed, device
 
-def _from_files(
-    images: Files,
-    views: TwoViews | MultiCrop | OneView,
-    seed: int,
-    steps: Iterator[_Share],
-    device: torch.device,
-    workers: int,
-) -> Generator[Batch, None, None]:
-    reader: Dataset[_Cut] = _CropReader(images, views, seed)
-    is_cpu = device.type == "cpu"
-    if is_cpu:
+    def __getitem__(self, shard: _Shard) -> _Made:
+        step, index = shard
+        try:
+            crops = self.views.cut(self.images, self.seed, step, index)
+        except UserError as error:  # torch would wrap what a worker raises into its traceback
+            return step, error
         # A process for each core makes views twice as fast as one whose operations are shared by the cores.
-        reader = _ViewReader(reader, views, seed)
-    loader = DataLoader(
-        reader,
-        batch_size=None,
-        sampler=steps,
-        num_workers=workers,
-        collate_fn=_unchanged,
-        worker_init_fn=partial(_start_worker, niceness=10 if is_cpu else 0),
-        pin_memory=device.type == "cuda",
-        generator=torch.Generator(),  # it draws a number, which must not come from the global generator
-    )
-    bad_so_far: set[str] = set()
-    for step, index, cut, bad in loader:
+        return step, self.finish(step, crops) if self.device.type == "cpu" else crops
+
+    def finish(self, step: int, crops: Crops) -> Crops:
+        """Return the same with the views in place of what was cut out."""
+        views = self.views.finish(crops.tensors, self.seed, step, crops.index, self.device)
+        return replace(crops, tensors=views)
+
+
+def _finished(cutter: _Cutter[S], steps: Iterator[_Shard], workers: int) -> Generator[Batch, None, None]:
+    images, bad_so_far = cutter.images, set[str]()
+    for step, made in map(cutter.__getitem__, steps) if images.in_memory else _loader(cutter, steps, workers):
+        if isinstance(made, UserError):
+            raise made
+        index, bad = made.index, made.bad
         bad_so_far.update(bad)
         refuse_many_bad(bad_so_far, len(images))
         if bad and len(index) < 2:
@@ -210,74 +187,27 @@ def _from_files(
                 f"only {len(index)} of step {step}'s images can be decoded, but batch norm needs 2: "
                 f"repair or remove {', '.join(bad[:3])}, or make batch_size larger."
             )
-        made = cut if is_cpu else _finished(cut, views, seed, step, index, device)
-        yield Batch(step, index, made, _labels(images, index), tuple(bad))
+        views = made if cutter.device.type == "cpu" else cutter.finish(step, made)
+        labels = None if images.labels is None else images.labels[index]
+        yield Batch(step, index, views.tensors, labels, bad)
 
 
-def _finished(
-    cut: tuple[Tensor, ...],
-    views: TwoViews | MultiCrop | OneView,
-    seed: int,
-    step: int,
-    index: NDArray[np.int64],
-    device: torch.device,
-) -> tuple[Tensor, ...]:
-    return views.distort([pixels.to(device, non_blocking=True) for pixels in cut], seed, step, index)
+def _loader(cutter: _Cutter[S], steps: Iterator[_Shard], workers: int) -> DataLoader[_Made]:
+    """Return the loader whose workers cut out what is not in memory."""
+    return DataLoader(
+        cutter,
+        batch_size=None,
+        sampler=steps,
+        num_workers=workers,
+        collate_fn=_unchanged,
+        worker_init_fn=partial(_start_worker, niceness=10 if cutter.device.type == "cpu" else 0),
+        pin_memory=cutter.device.type == "cuda",
+        generator=torch.Generator(),  # it draws a number, which must not come from the global generator
+    )
 
 
-def _labels(images: Images, index: NDArray[np.int64]) -> NDArray[np.int64] | None:
-    return None if images.labels is None else images.labels[index]
-
-
-class _CropReader(Dataset[_Cut]):
-    """Decode each image of a step once, as finely as its crops need, and cut them out, in a worker."""
-
-    def __init__(self, images: Files, views: TwoViews | MultiCrop | OneView, seed: int) -> None:
-        self.images, self.views, self.seed = images, views, seed
-
-    def __getitem__(self, item: _Share) -> _Cut:
-        step, index = item
-        sizes = self.views.sizes
-        crops = [np.empty((len(index), 3, size, size), np.uint8) for size in sizes]
-        kept: list[int] = []
-        bad: list[str] = []
-        for start in range(0, len(index), _GROUP):
-            group: dict[int, Decoded | Jpeg] = {}
-            for i in index[start : start + _GROUP].tolist():
-                try:
-                    group[i] = self.images.open(i)
-                except UndecodableImage:
-                    bad.append(self.images.name(i))
-            heights, widths = (
-                np.array([(image.height, image.width) for image in group.values()], np.int64).reshape(-1, 2).T
-            )
-            boxes = self.views.boxes(self.seed, step, np.array(list(group), np.int64), heights, widths)
-            for i, image, *each in zip(group, group.values(), *boxes, strict=True):
-                try:
-                    pixels, eighths = image.read(needed_share(each, sizes))
-                except UndecodableImage:
-                    bad.append(self.images.name(i))
-                    continue
-                for crop, box, size in zip(crops, each, sizes, strict=True):
-                    crop[len(kept)] = crop_resize_view(pixels, box.tolist(), size, eighths)
-                kept.append(i)
-        cut = tuple(torch.from_numpy(crop[: len(kept)]) for crop in crops)
-        return step, np.array(kept, np.int64), cut, tuple(bad)
-
-
-class _ViewReader(Dataset[_Cut]):
-    """Finish the views that another reader cuts out, in a worker."""
-
-    def __init__(self, reader: Dataset[_Cut], views: TwoViews | MultiCrop | OneView, seed: int) -> None:
-        self.reader, self.views, self.seed = reader, views, seed
-
-    def __getitem__(self, item: _Share) -> _Cut:
-        step, index, cut, bad = self.reader[item]
-        return step, index, _finished(cut, self.views, self.seed, step, index, torch.device("cpu")), bad
-
-
-def _unchanged(cut: Any) -> Any:
-    return cut
+def _unchanged(made: Any) -> Any:
+    return made
 
 
 def _start_worker(worker: int, niceness: int) -> None:

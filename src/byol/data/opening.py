@@ -1,54 +1,94 @@
-"""How a set is opened by what a person names: a folder, an archive, a list, a pack, or the built-in set."""
+"""How images are opened: by what a person names, or from a tensor or a data set."""
 
+import os
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.utils.data import Dataset, IterableDataset
 
 from byol.data.builtin import open_builtin
-from byol.data.images import Files, Images, in_memory
+from byol.data.images import Files, Images, InMemory
 from byol.data.index import archive
-from byol.data.index.folder import Index, index_list, index_splits
-from byol.data.index.packfile import PackIndex, is_pack, open_pack
+from byol.data.index.dataset import DatasetIndex
+from byol.data.index.folder import index_splits
+from byol.data.index.listing import index_list
+from byol.data.index.packfile import is_pack, open_pack
+from byol.data.index.slot import Index
+from byol.data.small import keep_in_memory
 from byol.errors import UserError
 from byol.system.cache import cache_folder
 
 LISTS = (".txt", ".csv")
+BUILTIN = "builtin"
+
+Data = str | os.PathLike[str] | Tensor | Dataset[Any] | Images
+"""Images as a person gives them: see `open_data`."""
 
 
-def open_data(data: str, cache: Path | None = None) -> dict[str, Images]:
-    """Open images by what a person names: a folder, an archive, a list, a pack or the built-in set.
+def open_data(data: Data, cache: Path | None = None) -> dict[str, Images]:
+    """Open images by what a person names, or from what is at hand.
 
     Args:
-        data: path of a folder (see `index_splits`), an archive of one, a list (`index_list`), a file that
-            `byol pack` wrote, or "builtin".
+        data: path of a folder (see `index_splits`), an archive of one, a list (`index_list`) or a file that
+            `byol pack` wrote, or "builtin"; a tensor (N, 3, H, W) or (N, 1, H, W) of uint8; a map-style
+            `torch.utils.data.Dataset` (see `DatasetIndex`); or images that were opened before.
         cache: folder for what is computed once; by default $BYOL_CACHE, or else ~/.cache/byol.
 
     Returns:
-        Split ("train", "val", "test") -> images. Those that were left out are in `bad`.
+        Split ("train", "val", "test") -> images. Those that were left out are in `bad`. What is no path has
+        the one split "train".
 
     Raises:
-        UserError: there is nothing to open at `data`, or too many of its images cannot be decoded.
+        UserError: there is nothing to open at `data`, too many of its images cannot be decoded, or it is of
+            another type or shape.
     """
-    if data == "builtin":
+    if isinstance(data, str) and data == BUILTIN:
         return {**open_builtin()}
+    if isinstance(data, Tensor):
+        return {"train": _of_tensor(data)}
+    if isinstance(data, Images):
+        return {"train": data}
     if cache is None:
         cache = cache_folder()
     images: dict[str, Images] = {}
     for split, index in indices(data, cache).items():
-        small = in_memory(index, cache / "packed")
+        small = keep_in_memory(index, cache / "packed")
         images[split] = Files(index) if small is None else small
     return images
 
 
-def indices(data: str, cache: Path) -> Mapping[str, Index | PackIndex]:
-    """Find the images of a folder, an archive, a list or a pack: split -> index.
+def named_data(data: Data) -> str:
+    """Return what a recipe records of its images: an absolute path or "builtin"; "" of what has no name."""
+    if not isinstance(data, (str, os.PathLike)) or data in ("", BUILTIN):
+        return data if isinstance(data, str) else ""
+    return str(Path(data).expanduser().resolve())
+
+
+def indices(data: Data, cache: Path) -> Mapping[str, Index]:
+    """Find the images one by one: split -> index.
 
     Args:
-        data: as of `open_data`, but for the built-in set.
+        data: as of `open_data`, but for the built-in set and images that were opened before.
         cache: folder for what is computed once.
 
     Raises:
-        UserError: there is nothing to open at `data`.
+        UserError: there is nothing to open at `data`, or it is of another type or shape.
     """
+    if isinstance(data, Tensor):
+        return {"train": DatasetIndex(_as_images(data))}
+    if isinstance(data, Dataset) and not isinstance(data, IterableDataset):
+        _refuse_unsized(data)
+        return {"train": DatasetIndex(data)}  # type: ignore[arg-type]  # it has a length
+    if not isinstance(data, (str, os.PathLike)):
+        raise UserError(
+            f"images cannot be read from a {type(data).__name__}; give a path, 'builtin', a tensor "
+            "(N, 3, H, W) of uint8, or a map-style torch.utils.data.Dataset."
+        )
+    if not os.fspath(data):
+        raise UserError("no images are named: give the path of a folder, a list, an archive or a pack.")
     path = Path(data).expanduser()
     if path.is_file() and is_pack(path):  # first, as its name may end in anything
         return open_pack(path.resolve())
@@ -62,3 +102,24 @@ def indices(data: str, cache: Path) -> Mapping[str, Index | PackIndex]:
         f"There are no images at {data}: give a folder, an archive ({', '.join(archive.SUFFIXES)}),"
         f" a list of paths ({', '.join(LISTS)}) or a file written by byol pack."
     )
+
+
+def _of_tensor(data: Tensor) -> InMemory:
+    return InMemory(_as_images(data))
+
+
+def _as_images(data: Tensor) -> Tensor:
+    """Return a tensor of images as (N, 3, H, W) uint8, a single channel repeated without a copy."""
+    if data.dtype != torch.uint8 or data.ndim != 4 or data.shape[1] not in (1, 3) or not data.numel():
+        raise UserError(
+            f"the tensor of images is {tuple(data.shape)} of {str(data.dtype).removeprefix('torch.')}; give "
+            "(N, 3, H, W) or (N, 1, H, W) of uint8, values 0 to 255."
+        )
+    return data.expand(-1, 3, -1, -1)
+
+
+def _refuse_unsized(data: Dataset[Any]) -> None:
+    if not hasattr(data, "__len__"):
+        raise UserError(
+            f"the {type(data).__name__} has no length; give a data set with __len__ and __getitem__."
+        )

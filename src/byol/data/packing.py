@@ -5,19 +5,21 @@ import os
 from collections import deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import simplejpeg
 from numpy.typing import NDArray
 
+from byol.data.bad import refuse_many_bad
 from byol.data.image.decode import Jpeg, UndecodableImage
 from byol.data.image.resample import shrink
-from byol.data.images import refuse_many_bad
-from byol.data.index.folder import Index
-from byol.data.index.packfile import PackIndex, PackWriter
-from byol.data.opening import indices
+from byol.data.index.packfile import PackWriter
+from byol.data.index.slot import Index
+from byol.data.opening import BUILTIN, Data, indices
 from byol.errors import Interrupted, UserError, refuse_below
 from byol.system.cache import cache_folder
 from byol.system.device import usable_cores
@@ -30,41 +32,80 @@ _AHEAD = 16  # images per core that are in work or wait for their turn to be wri
 Small = bytes | NDArray[np.uint8]
 
 
+@dataclass(frozen=True, kw_only=True)
+class Packed:
+    """What became of a set that was packed.
+
+    Args:
+        path: of the pack, which is data like any other.
+        images: how many it holds, by split.
+        num_bytes: of the pack.
+        num_bytes_before: that these images took before.
+    """
+
+    path: Path
+    images: dict[str, int]
+    num_bytes: int
+    num_bytes_before: int
+
+    @property
+    def value(self) -> float:
+        """The size of the pack as a fraction of what the images took before."""
+        return self.num_bytes / max(1, self.num_bytes_before)
+
+    def __fspath__(self) -> str:
+        return str(self.path)
+
+    def table(self) -> list[list[str]]:
+        """Return the images of each split as rows of strings; the first row is the header."""
+        return [["split", "images"], *([split, f"{count:,}"] for split, count in self.images.items())]
+
+    def sentence(self) -> str:
+        """Return what was written."""
+        count, size, before = sum(self.images.values()), _size(self.num_bytes), _size(self.num_bytes_before)
+        return f"{self.path}: {count:,} images, {size} out of {before}"
+
+    def to_json(self) -> dict[str, Any]:
+        """Return everything as JSON values."""
+        return {**asdict(self), "path": str(self.path), "value": self.value}
+
+
 def pack(
-    data: str | Path,
-    out: str | Path,
+    data: Data,
+    out: str | os.PathLike[str],
     *,
     short_side: int = 256,
     quality: int = 90,
     raw: bool = False,
     overwrite: bool = False,
-) -> Path:
+) -> Packed:
     """Write a copy of a set whose images are no larger than needed, as one file that is data like any other.
 
     The copy keeps splits, labels, names and order. A JPEG that is small enough already, upright and not CMYK
     is copied as it is; every other image is encoded anew. The same images make the same file.
 
     Args:
-        data: a folder, an archive, a list or a pack.
+        data: a folder, an archive, a list or a pack; a tensor (N, 3, H, W) of uint8, or a data set of torch.
         out: the file to write; it appears when it is complete.
         short_side: most pixels of an image's shorter side; smaller images are not enlarged.
-        quality: of JPEG, in [1, 100]. Colours are kept at half the resolution (4:2:0), as cameras do: a
+        quality: of JPEG, in [1, 100]. Colors are kept at half the resolution (4:2:0), as cameras do: a
             quarter smaller and a quarter faster to decode than in full.
         raw: write pixels in place of JPEG: exact, not decoded when read, and some nine times as large.
         overwrite: replace a file that is there.
 
     Returns:
-        The file.
+        What was written, and where.
 
     Raises:
-        UserError: in one sentence, what the person can mend.
+        UserError: there are no images, a setting is out of its range, too many images cannot be decoded, or
+            `out` is there already.
         Interrupted: it was asked to stop, and has left nothing behind.
     """
-    out = Path(out)
+    out = Path(out).expanduser()
     refuse_below("short_side", short_side, 1)
     if not 1 <= quality <= 100:
         raise UserError(f"quality is {quality}; use 1 to 100.")
-    if str(data) == "builtin":
+    if isinstance(data, str) and data == BUILTIN:
         raise UserError(
             "the built-in set is drawn in memory and loads as fast as can be; there is no file to pack."
         )
@@ -73,8 +114,8 @@ def pack(
     if out.exists() and not overwrite:
         raise UserError(f"{out} exists; choose another name, or replace it with --overwrite.")
     with Progress() as progress, StopRequest() as stop:
-        splits = indices(str(data), cache_folder())
-        total, done, packed, before = sum(map(len, splits.values())), 0, 0, 0
+        splits = indices(data, cache_folder())
+        total, done, before, packed = sum(map(len, splits.values())), 0, 0, dict[str, int]()
         with whole_file(out) as stream:
             writer = PackWriter(stream)
             for split, index in splits.items():
@@ -98,13 +139,14 @@ def pack(
                 if not kept:
                     raise UserError(f"no image of split '{split}' can be decoded: see what they are.")
                 before += int(index.stamps()[kept, 0].sum())
-                packed += len(kept)
+                packed[split] = len(kept)
                 names = [index.name(i) for i in kept]
                 writer.end_split(split, names, None if index.labels is None else index.labels[kept])
             writer.end(next((index.classes for index in splits.values() if index.classes), ()))
             Path(stream.name).chmod(_mode())
-        progress.say(f"{out}: {packed:,} images, {_size(out.stat().st_size)} out of {_size(before)}")
-    return out
+        result = Packed(path=out, images=packed, num_bytes=out.stat().st_size, num_bytes_before=before)
+        progress.say(result.sentence())
+    return result
 
 
 def _mode() -> int:
@@ -114,7 +156,7 @@ def _mode() -> int:
     return 0o666 & ~mask
 
 
-def _small(index: Index | PackIndex, short_side: int, quality: int, raw: bool, i: int) -> Small | None:
+def _small(index: Index, short_side: int, quality: int, raw: bool, i: int) -> Small | None:
     """Return image i as the pack shall hold it; None if it cannot be decoded."""
     try:
         image = index.open(i)
@@ -132,7 +174,7 @@ def _small(index: Index | PackIndex, short_side: int, quality: int, raw: bool, i
     return encoded
 
 
-def _in_order(index: Index | PackIndex, make: Callable[[int], Small | None]) -> Iterator[Small | None]:
+def _in_order(index: Index, make: Callable[[int], Small | None]) -> Iterator[Small | None]:
     """Yield what is made of each image, in their order, made on all cores and only a little ahead."""
     cores = usable_cores()
     waiting: deque[Future[Small | None]] = deque()

@@ -1,7 +1,5 @@
 """Features of a whole image set, kept on disk, and the raw pixels that every encoder has to beat."""
 
-import hashlib
-import json
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -13,10 +11,12 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from byol.data.images import Images, central, fingerprint
+from byol.data.image.preprocessing import Preprocessing
+from byol.data.images import Images
 from byol.errors import UserError
 from byol.system.cache import cache_folder
 from byol.system.device import Device
+from byol.system.digest import json_digest
 from byol.system.lock import exclusive_lock
 from byol.system.progress import Progress
 from byol.weights.pretrained import Pretrained
@@ -32,19 +32,17 @@ def features(
     encode: Encode,
     images: Images,
     indices: NDArray[np.int64],
-    size: int,
+    preprocessing: Preprocessing,
     batch_size: int = _BATCH,
-    crop_share: float = 1.0,
 ) -> tuple[Tensor, NDArray[np.int64]]:
-    """Return what an encoder makes of some images of a set.
+    """Encode images of a set in batches.
 
     Args:
-        encode: maps (B, 3, size, size) in [0, 1] on the CPU to (B, D) on any device.
+        encode: maps prepared images (B, C, S, S) on the CPU to (B, D) on any device.
         images: the set.
         indices: which images (N,).
-        size: side of the centre crops.
+        preprocessing: how they are prepared.
         batch_size: images at once.
-        crop_share: of the shorter side that the crops keep, in (0, 1].
 
     Returns:
         Features float32 (M, D) on the CPU and the indices (M,) they belong to; M < N where files
@@ -52,17 +50,17 @@ def features(
     """
     rows, kept = [], []
     for start in range(0, len(indices), batch_size):
-        crops, readable = central(images, indices[start : start + batch_size], size, crop_share)
+        prepared, readable = preprocessing.read(images, indices[start : start + batch_size])
         if len(readable):
-            rows.append(encode(crops).float().cpu())
+            rows.append(encode(prepared).float().cpu())
             kept.append(readable)
     return torch.cat(rows), np.concatenate(kept)
 
 
 def encode_with(encoder: Pretrained, device: Device) -> Encode:
-    """Return an encoder as a function of images (B, 3, S, S) in [0, 1]: in eval mode, in float32."""
+    """Return an encoder as a function of prepared images (B, C, S, S): in eval mode, in float32."""
     encoder.to(device.device).eval()
-    return lambda images: encoder(encoder.normalize(images).to(device.device))
+    return lambda prepared: encoder(prepared.to(device.device))
 
 
 def kept_features(
@@ -86,9 +84,9 @@ def kept_features(
     Raises:
         UserError: a feature of an image that can be decoded is not finite, or none can be decoded.
     """
-    key = [_FORMAT, encoder.fingerprint(), fingerprint(images), flip, encoder.size, encoder.crop_share]
-    name = hashlib.sha256(json.dumps(key).encode()).hexdigest()[:32]
-    path = cache_folder() / "features" / f"{name}.npy"
+    how = encoder.preprocessing
+    key = [_FORMAT, encoder.fingerprint(), images.digest(), flip, how.size, how.fraction]
+    path = cache_folder() / "features" / f"{json_digest(key)}.npy"
     if not path.exists():
         path.parent.mkdir(parents=True, exist_ok=True)
         with exclusive_lock(path.with_suffix(".lock")):
@@ -107,9 +105,9 @@ def _compute(
     table, done = _begun(part, count)
     for start in range(done, len(images), _BATCH):
         indices = np.arange(start, min(start + _BATCH, len(images)))
-        crops, readable = central(images, indices, encoder.size, encoder.crop_share)
+        prepared, readable = encoder.preprocessing.read(images, indices)
         if len(readable):
-            rows = encode(crops.flip(-1) if flip else crops).float().cpu().numpy()
+            rows = encode(prepared.flip(-1) if flip else prepared).float().cpu().numpy()
             if not np.isfinite(rows).all():
                 broken = int((~np.isfinite(rows).all(axis=1)).sum())
                 raise UserError(

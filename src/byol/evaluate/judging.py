@@ -10,8 +10,7 @@ from typing import Any, TypeVar
 
 import numpy as np
 
-from byol.data.images import fingerprint
-from byol.data.opening import open_data
+from byol.data.opening import Data, open_data
 from byol.errors import UserError, refuse_seed
 from byol.evaluate.features import encode_with
 from byol.evaluate.measured import Measured
@@ -22,7 +21,7 @@ from byol.evaluate.protocol.linear import LinearProbe
 from byol.evaluate.protocol.slot import Context, EvaluationProtocol, Outcome
 from byol.evaluate.result import Comparison, Result, Row, Transfer
 from byol.evaluate.statistics import sample_std
-from byol.evaluate.task import Data, Task, data_name, open_task
+from byol.evaluate.task import Task, data_name, open_task
 from byol.evaluate.unlabelled import unlabelled
 from byol.model.encoder import in_eval_mode, representation_dim
 from byol.run.folder import RunFolder
@@ -183,17 +182,17 @@ def measure(
     refuse_seed(seed)
     subject, *others = map(_opened, (encoder, *_several("against", against)))
     encoders = [subject, subject.fresh(seed), *others]
-    sets = open_data(os.fspath(data))
+    sets = open_data(data)
     images = next(sets[split] for split in ("test", "val", "train") if split in sets)
     device, rows = pick_device(), []
     with Progress() as progress, in_eval_mode(subject, *others):
         for one in encoders:
             progress.say(f"measuring {one.name}")
             encode = encode_with(one, device)
-            rows.append(unlabelled(encode, images, one.size, crop_share=one.crop_share, seed=seed))
+            rows.append(unlabelled(encode, images, one.preprocessing, seed=seed))
         result = Measured(
             data=data_name(data),
-            data_fingerprint=fingerprint(images),
+            data_fingerprint=images.digest(),
             encoders=tuple(one.name for one in encoders),
             rows=tuple(rows),
             seed=seed,
@@ -264,7 +263,7 @@ def _several(name: str, values: Sequence[Value]) -> Sequence[Value]:
 
 def _opened(encoder: Encoder) -> Pretrained:
     opened = encoder if isinstance(encoder, Pretrained) else load(_named(encoder))
-    representation_dim(opened.encoder, opened.size)  # says so where it gives anything but (B, D)
+    representation_dim(opened.encoder, opened.preprocessing.shape)  # refuses what is not (B, D)
     return opened
 
 

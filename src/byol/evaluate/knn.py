@@ -6,6 +6,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional as F
 
+from byol.data.image.preprocessing import Preprocessing
 from byol.data.images import Images
 from byol.errors import UserError
 from byol.evaluate.features import Encode, features
@@ -122,23 +123,21 @@ def knn_top1(
     encode: Encode,
     bank: Images,
     queries: Images | None,
-    size: int,
+    preprocessing: Preprocessing,
     *,
     k: int = 20,
     temperature: float = 0.07,
-    crop_share: float = 1.0,
     at_most: tuple[int, int] | None = None,
 ) -> float:
     """Return the top-1 accuracy of weighted nearest neighbors, in percent.
 
     Args:
-        encode: maps (B, 3, size, size) in [0, 1] to features (B, D).
+        encode: maps prepared images (B, C, S, S) to features (B, D).
         bank: labelled images that vote.
         queries: labelled images that are judged; None judges the bank, each image by all others.
-        size: side of the center crops.
+        preprocessing: how images are prepared.
         k: neighbors that vote; fewer when the bank is smaller.
         temperature: of the votes' weights.
-        crop_share: of the shorter side that the crops keep, in (0, 1].
         at_most: images of the bank and of the queries that are used, evenly spaced; None uses all.
 
     Raises:
@@ -148,12 +147,12 @@ def knn_top1(
         raise UserError("kNN needs labels: put the images of each class into a folder of its own.")
     limits = at_most or (len(bank), len(queries) if queries is not None else 0)
     chosen = evenly(len(bank), limits[0])
-    rows, kept = features(encode, bank, chosen, size, crop_share=crop_share)
+    rows, kept = features(encode, bank, chosen, preprocessing)
     labels = torch.from_numpy(bank.labels[kept])
     if queries is None:
         judged, judged_labels = rows, labels
     else:
-        judged, kept = features(encode, queries, evenly(len(queries), limits[1]), size, crop_share=crop_share)
+        judged, kept = features(encode, queries, evenly(len(queries), limits[1]), preprocessing)
         assert queries.labels is not None
         judged_labels = torch.from_numpy(queries.labels[kept])
     k = min(k, len(rows) - int(queries is None))

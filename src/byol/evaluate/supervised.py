@@ -4,31 +4,28 @@ B images a batch, D numbers a representation, C classes, H classifiers side by s
 """
 
 import copy
-import hashlib
 import json
 import math
 from collections.abc import Callable
 from contextlib import closing
 from dataclasses import asdict, dataclass
-from functools import partial
-from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
-from torch.nn.modules.batchnorm import _BatchNorm
 
 from byol.data.image.views import OneView
-from byol.data.images import InMemory
 from byol.data.loader import batches
 from byol.errors import UserError
 from byol.evaluate.features import encode_with, features
+from byol.evaluate.groups import encoder_groups, head_groups, slow_statistics
+from byol.evaluate.saved import SavedTraining
 from byol.evaluate.task import Labelled
-from byol.run import checkpoint
 from byol.system.cache import cache_folder
 from byol.system.device import Device, usable_cores
+from byol.system.digest import digest
 from byol.system.lock import exclusive_lock
 from byol.system.progress import Progress
 from byol.weights.pretrained import Pretrained
@@ -48,7 +45,7 @@ class Training:
         weight_decay: of all weights but biases and norms.
         layer_decay: the learning rate of each layer is this times that of the layer above it; 1 is none.
         is_frozen: the encoder stays as it is, in eval mode.
-        patience: epochs without a better figure on the held-out images before the end; None goes to the end.
+        patience: epochs without a better score on the held-out images before the end; None goes to the end.
     """
 
     lrs: tuple[float, ...]
@@ -102,8 +99,8 @@ class Trained:
     """A classifier and how it came about.
 
     Args:
-        network: as it stood when its held-out figure was best, or at the end where nothing was held out.
-        held_out: the figure of each classifier after each epoch, (epochs, H); empty without held-out images.
+        network: as it stood when its held-out score was best, or at the end where nothing was held out.
+        held_out: the score of each classifier after each epoch, (epochs, H); empty without held-out images.
         epochs: that the network had trained.
     """
 
@@ -123,7 +120,7 @@ def train(
     progress: Progress,
     title: str,
     data: str,
-    figure: Callable[[Classifier], list[float]] | None = None,
+    score: Callable[[Classifier], list[float]] | None = None,
 ) -> Trained:
     """Train a classifier on labelled images, cropped at random (area 8 to 100 %) and mirrored.
 
@@ -140,7 +137,7 @@ def train(
         progress: is told how far it is.
         title: what the person sees beside the epoch.
         data: fingerprint of the set, part of the name under which the training saves itself.
-        figure: what each of the H classifiers achieves on held-out images, more is better.
+        score: what each of the H classifiers achieves on held-out images, more is better.
 
     Raises:
         UserError: there are fewer images than a batch has.
@@ -149,17 +146,19 @@ def train(
         raise UserError(
             f"{len(part)} labelled images are left to learn from; {training.batch_size} are needed."
         )
-    folder = cache_folder() / "training" / _key(encoder, part, training, seed, device, data, figure)
+    folder = cache_folder() / "training" / _key(encoder, part, training, seed, device, data, score)
     folder.mkdir(parents=True, exist_ok=True)
     with exclusive_lock(folder.with_suffix(".lock")), torch.random.fork_rng():
         torch.manual_seed(seed)
         network = _network(encoder, num_classes, training, device)
         steps_per_epoch = len(part) // training.batch_size
         total_steps = training.epochs * steps_per_epoch
-        optimizer, peaks = _optimizer(network, training, steps_per_epoch)
-        state = _Progress(folder, network, optimizer, device)
+        optimizer = _optimizer(network, training, steps_per_epoch)
+        peaks = [group["lr"] for group in optimizer.param_groups]
+        state = SavedTraining(folder, network, optimizer, device)
         state.restore()
-        view = OneView(size=encoder.size, mean=_triple(encoder.mean), std=_triple(encoder.std))
+        how = encoder.preprocessing
+        view = OneView(size=how.size, mean=how.mean, std=how.std)
         loss_of = F.cross_entropy if part.labels.ndim == 1 else F.binary_cross_entropy_with_logits
         labels = torch.zeros((len(part.images), *part.labels.shape[1:]), dtype=torch.int64)
         labels[torch.from_numpy(part.index)] = torch.from_numpy(part.labels)
@@ -170,7 +169,7 @@ def train(
             seed=seed,
             first_step=state.epoch * steps_per_epoch,
             total_steps=total_steps,
-            workers=0 if isinstance(part.images, InMemory) else usable_cores(),
+            workers=usable_cores(),
             device=device.device,
             among=part.index,
         )
@@ -193,7 +192,7 @@ def train(
                 progress.show(f"{title}  epoch {(batch.step + 1) / steps_per_epoch:.1f}/{training.epochs}")
                 if (batch.step + 1) % steps_per_epoch == 0:
                     network.eval()
-                    state.note(figure(network) if figure is not None else None)
+                    state.end_epoch(score(network) if score is not None else None)
                     network.train()
                     if state.is_over(training.patience):
                         break
@@ -202,7 +201,7 @@ def train(
 
 
 def logits_of(network: Classifier, part: Labelled, head: int, device: Device) -> tuple[Tensor, Tensor]:
-    """Return a classifier's logits (M, C) of the centre crops of labelled images, and places (M,) in `part`.
+    """Return a classifier's logits (M, C) of center crops of labelled images, and positions (M,) in `part`.
 
     M < N where files cannot be decoded.
     """
@@ -212,122 +211,29 @@ def logits_of(network: Classifier, part: Labelled, head: int, device: Device) ->
         lambda images: network.heads[head](encode(images)),
         part.images,
         part.index,
-        network.encoder.size,
-        crop_share=network.encoder.crop_share,
+        network.encoder.preprocessing,
     )
     return rows, torch.from_numpy(np.flatnonzero(np.isin(part.index, kept)))
-
-
-class _Progress:
-    """Where a training stands, on disk after each epoch."""
-
-    def __init__(
-        self, folder: Path, network: Classifier, optimizer: torch.optim.Optimizer, device: Device
-    ) -> None:
-        self._folder, self._network, self._optimizer, self._device = folder, network, optimizer, device
-        self.epoch, self.best_epoch, self.is_finished = 0, 0, False
-        self.held_out: list[list[float]] = []
-        self._best: dict[str, Tensor] = {}
-
-    def restore(self) -> None:
-        if (path := checkpoint.newest(self._folder)) is None:
-            return
-        try:
-            state = checkpoint.load(path, self._device.device)
-        except UserError:  # damaged, or of an older version: what can be computed again needs no person
-            path.unlink()
-            return self.restore()
-        self.epoch, self.best_epoch = state["step"], state["best_epoch"]
-        self.held_out, self._best = state["held_out"], state["best"]
-        self._network.load_state_dict(state["network"])
-        self.is_finished = state["optimizer"] is None
-        if not self.is_finished:
-            self._optimizer.load_state_dict(state["optimizer"])
-
-    def note(self, figures: list[float] | None) -> None:
-        """Take down the end of an epoch; the first of equally good ones is the best."""
-        self.epoch += 1
-        if figures is None:
-            self.best_epoch = self.epoch
-        else:
-            if not self.held_out or max(figures) > max(map(max, self.held_out)):
-                self.best_epoch = self.epoch
-                self._best = {k: v.detach().clone() for k, v in self._network.state_dict().items()}
-            self.held_out.append(figures)
-        self._save(self._optimizer.state_dict())
-
-    def is_over(self, patience: int | None) -> bool:
-        return self.is_finished or (patience is not None and self.epoch - self.best_epoch >= patience)
-
-    def finish(self) -> None:
-        """Keep the best network, or the last where nothing was held out, and of the files just that."""
-        if self.is_finished:
-            return
-        if self._best:
-            self._network.load_state_dict(self._best)
-        self._best = {}
-        older = checkpoint.newest(self._folder)
-        self.epoch += 1  # a step of its own, so that no reader finds half of it
-        path = self._save(None)
-        if older is not None and older != path:
-            older.unlink()
-
-    def _save(self, optimizer: dict[str, Any] | None) -> Path:
-        state = {
-            "best_epoch": self.best_epoch,
-            "held_out": self.held_out,
-            "best": self._best,
-            "network": self._network.state_dict(),
-            "optimizer": optimizer,
-        }
-        return checkpoint.save(self._folder, self.epoch, state)
 
 
 def _network(encoder: Pretrained, num_classes: int, training: Training, device: Device) -> Classifier:
     with torch.no_grad():
         encoder.to(device.device).eval()
-        dim = encoder(torch.zeros(2, 3, encoder.size, encoder.size, device=device.device)).shape[1]
+        dim = encoder(encoder.preprocessing.sample().to(device.device)).shape[1]
     network = Classifier(encoder, dim, num_classes, len(training.lrs), is_frozen=training.is_frozen)
     return network.to(device.device).to(memory_format=device.memory_format)
 
 
-def _optimizer(
-    network: Classifier, training: Training, steps_per_epoch: int
-) -> tuple[torch.optim.Optimizer, list[float]]:
-    """Return the optimiser and the peak learning rate of each of its groups."""
-    groups: list[dict[str, Any]] = []
-    for head, lr in zip(network.heads, training.lrs, strict=True):
-        assert isinstance(head, nn.Linear)
-        groups.append({"params": [head.weight], "weight_decay": training.weight_decay, "lr": lr})
-        groups.append({"params": [head.bias], "weight_decay": 0.0, "lr": lr})
+def _optimizer(network: Classifier, training: Training, steps_per_epoch: int) -> torch.optim.Optimizer:
+    """Return the optimizer, each of whose groups has its peak learning rate."""
+    groups = head_groups(network.heads, training.lrs, training.weight_decay)
     if not training.is_frozen:
-        # BYOL, appendix D.3: statistics keep a share max(1 - 10 / s, 0.9), s the steps of an epoch.
-        for module in network.modules():
-            if isinstance(module, _BatchNorm):
-                module.momentum = min(10 / steps_per_epoch, 0.1)
-        layers = _layers(network.encoder.encoder)
-        for depth, layer in enumerate(layers):
-            lr = training.lrs[0] * training.layer_decay ** (len(layers) - depth)
-            for decays in (True, False):
-                members = [p for p in layer if (p.ndim > 1) == decays]
-                if members:
-                    groups.append(
-                        {"params": members, "weight_decay": training.weight_decay * decays, "lr": lr}
-                    )
-    make: dict[str, Callable[[list[dict[str, Any]]], torch.optim.Optimizer]] = {
-        "sgd": partial(torch.optim.SGD, momentum=0.9, nesterov=True),
-        "adamw": torch.optim.AdamW,
-    }
-    return make[training.optimizer](groups), [group["lr"] for group in groups]
-
-
-def _layers(encoder: nn.Module) -> list[list[nn.Parameter]]:
-    """Return the parameters of each layer from the images up; one layer, two words of a name."""
-    layers: dict[tuple[str, ...], list[nn.Parameter]] = {}
-    for name, parameter in encoder.named_parameters():
-        words = name.split(".")
-        layers.setdefault(tuple(words[:2] if len(words) > 2 else words[:1]), []).append(parameter)
-    return list(layers.values())
+        slow_statistics(network, steps_per_epoch)
+        encoder = network.encoder.encoder
+        groups += encoder_groups(encoder, training.lrs[0], training.weight_decay, training.layer_decay)
+    if training.optimizer == "adamw":
+        return torch.optim.AdamW(groups)
+    return torch.optim.SGD(groups, momentum=0.9, nesterov=True)
 
 
 def _key(
@@ -337,10 +243,8 @@ def _key(
     seed: int,
     device: Device,
     data: str,
-    figure: object,
+    score: object,
 ) -> str:
-    digest = hashlib.sha256(part.index.data)
-    digest.update(np.ascontiguousarray(part.labels).data)
     words = [
         _FORMAT,
         encoder.fingerprint(),
@@ -350,11 +254,5 @@ def _key(
         device.precision,
         data,
     ]
-    words.append(figure is not None)
-    digest.update(json.dumps(words).encode())
-    return digest.hexdigest()[:32]
-
-
-def _triple(values: Tensor) -> tuple[float, float, float]:
-    red, green, blue = values.flatten().tolist()
-    return red, green, blue
+    words.append(score is not None)
+    return digest(part.index, part.labels, json.dumps(words))

@@ -1,6 +1,5 @@
 """What an encoder is judged on: labelled images to learn from, labelled images to be judged by."""
 
-import hashlib
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -8,15 +7,14 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from byol.data.images import Files, Images, InMemory, fingerprint
-from byol.data.opening import open_data
+from byol.data.images import Images
+from byol.data.opening import Data, open_data
 from byol.errors import UserError
 from byol.evaluate.metrics import Metric, Scores
 from byol.evaluate.scoring import OneLabel, Scoring, SeveralLabels
+from byol.system.digest import digest
 
 Indices = NDArray[np.int64]
-
-Data = str | os.PathLike[str]  # what `open_data` opens
 
 
 @dataclass(frozen=True, eq=False)
@@ -112,12 +110,12 @@ def open_task(data: Data, test: Data | None = None) -> Task:
         UserError: there are no labels, or fewer than two classes, or the judged images have a class that the
             others do not have, or labels of another kind.
     """
-    name, sets = data_name(data), open_data(os.fspath(data))
+    name, sets = data_name(data), open_data(data)
     train = _labelled(sets["train"] if "train" in sets else _only(sets, name), name)
     source, judged_name = sets.get("test", sets.get("val")) if "train" in sets else None, name
     if test is not None:
         judged_name = data_name(test)
-        source = _only(open_data(os.fspath(test)), judged_name)
+        source = _only(open_data(test), judged_name)
     classes = train.images.classes
     named = _named(train.labels, classes)
     judged = None if source is None else _renumbered(_labelled(source, judged_name), classes, judged_name)
@@ -126,25 +124,25 @@ def open_task(data: Data, test: Data | None = None) -> Task:
             f"{name} has {'the one class ' + named[0] if named else 'no class'} to learn from; "
             "a classifier needs images of 2 classes or more, each in a folder of its own."
         )
-    digest, warnings = hashlib.sha256(fingerprint(train.images).encode()), []
+    digests, warnings = [train.images.digest()], []
     if judged is not None:
         _refuse_unlike(train, judged, name, judged_name)
         warnings = _warnings(train, judged)
-        digest.update(fingerprint(judged.images).encode())
+        digests.append(judged.images.digest())
     return Task(
         name=name if test is None else f"{name} and {judged_name}",
         classes=classes,
         train=train,
         test=judged,
         scoring=_scoring(train if judged is None else judged),
-        fingerprint=digest.hexdigest()[:32],
+        fingerprint=digest(*digests),
         warnings=tuple(warnings),
     )
 
 
 def data_name(data: Data) -> str:
-    """Return what a person calls a set: the path as it was given."""
-    return os.fspath(data)
+    """Return what a person calls a set: the path as it was given, or what kind of thing was given."""
+    return os.fspath(data) if isinstance(data, (str, os.PathLike)) else f"the {type(data).__name__}"
 
 
 def _refuse_unlike(train: Labelled, judged: Labelled, name: str, judged_name: str) -> None:
@@ -227,23 +225,10 @@ def _scoring(judged: Labelled) -> Scoring:
 
 def _shared(train: Images, judged: Images) -> int:
     """Return how many of the judged images are among the others, byte for byte."""
-    if isinstance(train, InMemory) and isinstance(judged, InMemory):
-        if train.images.shape[1:] != judged.images.shape[1:]:
-            return 0
-        known = {_digest(row.tobytes()) for row in train.images.cpu().numpy()}
-        return sum(_digest(row.tobytes()) in known for row in judged.images.cpu().numpy())
-    if isinstance(train, Files) and isinstance(judged, Files):
-        ours, theirs = train.index.stamps()[:, 0], judged.index.stamps()[:, 0]
-        suspects = np.intersect1d(ours[ours >= 0], theirs)  # files of other sizes need not be read
-        known = {_digest(train.index.bytes(int(i))) for i in np.flatnonzero(np.isin(ours, suspects))}
-        return sum(
-            _digest(judged.index.bytes(int(i))) in known for i in np.flatnonzero(np.isin(theirs, suspects))
-        )
-    return 0
-
-
-def _digest(data: bytes) -> bytes:
-    return hashlib.blake2b(data, digest_size=16).digest()
+    ours, theirs = train.num_bytes(), judged.num_bytes()
+    suspects = np.intersect1d(ours[ours >= 0], theirs)  # images of other sizes need not be read
+    known = {train.digest_of(int(i)) for i in np.flatnonzero(np.isin(ours, suspects))}
+    return sum(judged.digest_of(int(i)) in known for i in np.flatnonzero(np.isin(theirs, suspects)))
 
 
 def _some(names: Sequence[str]) -> str:

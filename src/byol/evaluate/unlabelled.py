@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from byol.data.image.preprocessing import Preprocessing
 from byol.data.image.views import TwoViews
 from byol.data.images import Images
 from byol.data.loader import batches
@@ -34,7 +35,7 @@ class Unlabelled:
 
     Args:
         feature_spread: of the directions, 1 spread evenly, 0 collapsed.
-        effective_rank: of the centred features, in [1, D].
+        effective_rank: of the centered features, in [1, D].
         rankme: of the features as they are, in [1, D].
         alpha_req: how fast the covariance's eigenvalues fall, 0 not at all.
         alignment: mean squared distance of two views of an image, in [0, 4]; lower is closer.
@@ -54,23 +55,21 @@ class Unlabelled:
 def unlabelled(
     encode: Encode,
     images: Images,
-    size: int,
+    preprocessing: Preprocessing,
     *,
-    crop_share: float = 1.0,
     views: TwoViews | None = None,
     at_most: int = 10_000,
     seed: int = 0,
 ) -> Unlabelled:
     """Measure an encoder on images without their labels.
 
-    Alignment is that of two random views, over whole batches of 512; everything else is measured on centre
+    Alignment is that of two random views, over whole batches of 512; everything else is measured on center
     crops. The same seed gives the same images and views to every encoder.
 
     Args:
-        encode: maps (B, 3, size, size) in [0, 1] on the CPU to (B, D) on any device; it normalises.
+        encode: maps prepared images (B, C, S, S) on the CPU to (B, D) on any device.
         images: the set.
-        size: side of crops and views in pixels.
-        crop_share: of the shorter side that the centre crops keep, in (0, 1].
+        preprocessing: how they are prepared; the views have its size, mean and std.
         views: how the two views are drawn, by default as in the paper; size, mean and std are not used.
         at_most: images that are used, drawn at random; at least 2.
         seed: of the images and of the views.
@@ -81,9 +80,14 @@ def unlabelled(
     chosen = permutation(seed, 0, len(images))[:at_most]
     if len(chosen) < 2:
         raise UserError(f"there are {len(chosen)} images to measure; give at least 2.")
-    rows, _ = features(encode, images, np.sort(chosen), size, crop_share=crop_share)
+    rows, _ = features(encode, images, np.sort(chosen), preprocessing)
     _refuse(rows)
-    drawn = replace(views or TwoViews(), size=size, mean=(0.0, 0.0, 0.0), std=(1.0, 1.0, 1.0))
+    drawn = replace(
+        views or TwoViews(),
+        size=preprocessing.size,
+        mean=preprocessing.mean,
+        std=preprocessing.std,
+    )
     batch_size = min(_BATCH, len(chosen))
     epoch = batches(
         images,
@@ -113,7 +117,7 @@ def unlabelled(
 
 
 def rankme(features: Tensor) -> float:
-    """Return the exponential of the entropy of the features' normalised singular values, not centred.
+    """Return the exponential of the entropy of the features' normalized singular values, not centered.
 
     Args:
         features: (N, D), N at least 2.
@@ -128,8 +132,8 @@ def rankme(features: Tensor) -> float:
     """
     _refuse(features)
     singular = _squared_singular_values(features.double()).sqrt()
-    shares = singular / singular.sum().clamp_min(1e-300) + 1e-7
-    return float(torch.special.entr(shares).sum().exp())
+    fractions = singular / singular.sum().clamp_min(1e-300) + 1e-7
+    return float(torch.special.entr(fractions).sum().exp())
 
 
 def alpha_req(features: Tensor) -> float:
@@ -152,8 +156,8 @@ def alpha_req(features: Tensor) -> float:
     Source: alpha-ReQ, Agrawal et al. 2022; the weights are those of Stringer et al. 2019.
     """
     _refuse(features)
-    centred = features.double() - features.double().mean(dim=0)
-    eigenvalues = _squared_singular_values(centred)
+    centered = features.double() - features.double().mean(dim=0)
+    eigenvalues = _squared_singular_values(centered)
     rounding = eigenvalues[0] * max(features.shape) * torch.finfo(torch.float64).eps
     fitted = eigenvalues[eigenvalues > rounding][_FIRST_RANK - 1 : _LAST_RANK]
     if len(fitted) < 2:

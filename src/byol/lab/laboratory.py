@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from byol.data.opening import open_data
+from byol.data.opening import named_data, open_data
 from byol.errors import Interrupted, UserError, refuse_not_whole
 from byol.lab.findings import Outcome, as_json, draw_outcomes, report, verdict
 from byol.lab.tables import Position, Table, open_table
@@ -26,7 +26,6 @@ from byol.system.device import usable_cores
 from byol.system.files import given_path, write_json
 from byol.system.progress import Progress, duration
 from byol.system.stop import StopRequest
-from byol.training.request import named_data
 
 
 @dataclass(frozen=True, kw_only=True)

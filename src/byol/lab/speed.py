@@ -20,9 +20,9 @@ import torch
 from torch import Tensor
 
 from byol.algorithm import bootstrap_step
-from byol.data.images import Images, InMemory, near
+from byol.data.images import Images, InMemory
 from byol.data.loader import Batch, batches
-from byol.data.opening import open_data
+from byol.data.opening import Data, open_data
 from byol.errors import refuse_not_whole
 from byol.lab.machine import machine, peak_bytes
 from byol.lab.products import Products, timed
@@ -117,7 +117,9 @@ class Speed:
         return {**asdict(self), **rates, "share_of_limit": self.share_of_limit, **headline}
 
 
-def bench(recipe: Recipe | str | os.PathLike[str] = "builtin", *, data: Any = None, rounds: int = 5) -> Speed:
+def bench(
+    recipe: Recipe | str | os.PathLike[str] = "builtin", *, data: Data | None = None, rounds: int = 5
+) -> Speed:
     """Measure how fast a recipe is on this machine, and how near to the machine's limit.
 
     Args:
@@ -138,7 +140,7 @@ def bench(recipe: Recipe | str | os.PathLike[str] = "builtin", *, data: Any = No
     is_random = isinstance(data, str) and not data
     images = _random_images(recipe) if is_random else open_data(data)["train"]
     recipe.steps_per_epoch(len(images))  # says so where they do not fill a batch
-    images = near(images, device.device)
+    images = images.near(device.device)
     learner = build(recipe, device)
     with closing(_stream(recipe, images, device)) as stream:
         batch = next(stream)
@@ -149,7 +151,7 @@ def bench(recipe: Recipe | str | os.PathLike[str] = "builtin", *, data: Any = No
         _step(recipe, learner, views, device)
 
     def distort() -> None:
-        recipe.views.distort(crops, recipe.seed, batch.step, batch.index)
+        recipe.views.finish(crops, recipe.seed, batch.step, batch.index)
 
     peak = peak_bytes(step, device.device)
     products = Products(learner, views, device)
@@ -202,7 +204,7 @@ def _streamed(
     Several workers finish at about the same time, so a round is a batch of each. The first round uses up what
     they have made ahead and warms up.
     """
-    workers = 1 if isinstance(images, InMemory) else usable_cores()
+    workers = 1 if images.in_memory else usable_cores()
     with closing(_stream(recipe, images, device)) as stream:
 
         def run(count: int) -> None:
@@ -225,7 +227,7 @@ def _stream(recipe: Recipe, images: Images, device: Device) -> Generator[Batch, 
         seed=recipe.seed,
         first_step=0,
         total_steps=2**31,  # as long as it is asked
-        workers=0 if isinstance(images, InMemory) else usable_cores(),
+        workers=usable_cores(),
         device=device.device,
     )
 
@@ -233,7 +235,7 @@ def _stream(recipe: Recipe, images: Images, device: Device) -> Generator[Batch, 
 def _random_images(recipe: Recipe) -> InMemory:
     random = np.random.default_rng(0)
     size = max(recipe.views.size, recipe.evaluation_size)
-    shape = (2 * recipe.batch_size, 3, size, size)
+    shape = (2 * recipe.batch_size, recipe.views.channels, size, size)
     return InMemory(torch.from_numpy(random.integers(0, 256, shape, np.uint8)))
 
 

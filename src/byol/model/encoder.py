@@ -5,11 +5,11 @@ A name alone (`ResNet`, `ConvNet`, `Timm`) is a spec, plain frozen data that a r
 """
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
@@ -39,8 +39,8 @@ class ResNet:
         stem: "imagenet" is a 7x7 convolution of stride 2 and a max pool; "cifar" is one 3x3
             convolution of stride 1, for images of about 32 px.
         width: multiplies all channels, those of the stem too; 1, 2 and 4 in the paper.
-        padding: "symmetric" is torch's, the same on all sides; "same" is TensorFlow's SAME, which puts what
-            is odd to the right and below.
+        padding: "symmetric" is torch's, the same on all sides; "same" is TensorFlow's SAME, which pads the
+            odd pixel at the right and bottom.
         first_shortcut: what the first block of the first group of depths 18 and 34 adds: its input, or a
             projection of it, as the official code (deeper networks need the projection).
         zero_gamma: start the last norm's scale of every block at 0 (1706.02677), so that it begins as its
@@ -65,9 +65,9 @@ class ResNet:
     def __post_init__(self) -> None:
         refuse_below("encoder.width", self.width, 1)
 
-    def build(self) -> nn.Module:
-        """Return the network; D is 512 * width below depth 50 and 2048 * width from there on."""
-        return ResNetEncoder(self)
+    def build(self, channels: int = 3) -> nn.Module:
+        """Return the network for some channels; D is 512 * width below depth 50, else 2048 * width."""
+        return ResNetEncoder(self, channels)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -94,9 +94,9 @@ class ConvNet:
         for width in self.widths:
             refuse_below("one of encoder.widths", width, 1)
 
-    def build(self) -> nn.Module:
-        """Return the network; D is the last width."""
-        return ConvNetEncoder(self)
+    def build(self, channels: int = 3) -> nn.Module:
+        """Return the network for images of some channels; D is the last width."""
+        return ConvNetEncoder(self, channels)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -110,8 +110,8 @@ class Timm:
     kind: Literal["timm"] = "timm"
     name: str
 
-    def build(self) -> nn.Module:
-        """Return the network with pooled output.
+    def build(self, channels: int = 3) -> nn.Module:
+        """Return the network with pooled output, for images of some channels.
 
         Raises:
             UserError: timm has no network of this name.
@@ -122,27 +122,32 @@ class Timm:
             near = timm.list_models(f"{self.name[:6]}*")[:3]
             hint = f"; near it: {', '.join(near)}" if near else ""
             raise UserError(f"timm {timm.__version__} has no network named '{self.name}'{hint}.")
-        network: nn.Module = timm.create_model(self.name, pretrained=False, num_classes=0)
+        more: dict[str, Any] = {} if channels == 3 else {"in_chans": channels}
+        network: nn.Module = timm.create_model(self.name, pretrained=False, num_classes=0, **more)
         return network
 
 
-def representation_dim(encoder: nn.Module, size: int) -> int:
-    """Return D of an encoder by showing it one empty image of (3, size, size).
+def representation_dim(encoder: nn.Module, shape: Sequence[int]) -> int:
+    """Return D of an encoder by showing it two empty inputs.
+
+    Args:
+        encoder: maps (B, *shape) to (B, D).
+        shape: of one input, such as (C, H, W).
 
     Raises:
-        UserError: the encoder cannot take such images, or the output is not (B, D).
+        UserError: the encoder cannot take such inputs, or the output is not (B, D).
     """
     like = next(encoder.parameters(), torch.zeros(()))
-    images = torch.zeros(2, 3, size, size, dtype=like.dtype, device=like.device)
+    sample = torch.zeros(2, *shape, dtype=like.dtype, device=like.device)
     try:
         with torch.no_grad(), in_eval_mode(encoder):
-            output = encoder(images)
+            output = encoder(sample)
     except (RuntimeError, ValueError, AssertionError) as error:  # what torch and timm raise at a wrong size
         why = str(error).split("\n")[0]
-        raise UserError(f"the encoder cannot take images of {size} x {size} px: {why}") from error
+        raise UserError(f"the encoder cannot take an input of shape {tuple(shape)}: {why}") from error
     if not isinstance(output, Tensor) or output.ndim != 2 or len(output) != 2:
-        shape = tuple(output.shape) if isinstance(output, Tensor) else type(output).__name__
-        raise UserError(f"the encoder maps (2, 3, {size}, {size}) to {shape}; it must give (2, D).")
+        found = tuple(output.shape) if isinstance(output, Tensor) else type(output).__name__
+        raise UserError(f"the encoder maps {tuple(sample.shape)} to {found}; it must give (2, D).")
     return output.shape[1]
 
 
@@ -162,11 +167,11 @@ def in_eval_mode(*networks: nn.Module) -> Iterator[None]:
 class ConvNetEncoder(nn.Module):
     """See `ConvNet`."""
 
-    def __init__(self, spec: ConvNet) -> None:
+    def __init__(self, spec: ConvNet, channels: int = 3) -> None:
         super().__init__()
         widths, norm = spec.widths, spec.norm
         bias = not norm.has_shift
-        layers: list[nn.Module] = [norm.conv(3, widths[0], 4, stride=2, padding=1, bias=bias)]
+        layers: list[nn.Module] = [norm.conv(channels, widths[0], 4, stride=2, padding=1, bias=bias)]
         for inputs, outputs in pairwise(widths):
             layers += [norm.after_conv(inputs), nn.ReLU(inplace=True), nn.MaxPool2d(2)]
             layers += [norm.conv(inputs, outputs, 3, padding=1, bias=bias)]
@@ -181,15 +186,15 @@ class ConvNetEncoder(nn.Module):
 class ResNetEncoder(nn.Module):
     """See `ResNet`. Attribute names follow torchvision, so that weights go both ways."""
 
-    def __init__(self, spec: ResNet) -> None:
+    def __init__(self, spec: ResNet, channels: int = 3) -> None:
         super().__init__()
         block = _BasicBlock if spec.depth < 50 else _Bottleneck
         inputs = 64 * spec.width
         if spec.stem == "imagenet":
-            self.pad1, self.conv1 = _padded_conv(spec, 3, inputs, 7, stride=2)
+            self.pad1, self.conv1 = _padded_conv(spec, channels, inputs, 7, stride=2)
             self.maxpool = _max_pool(spec)
         else:
-            self.pad1, self.conv1 = _padded_conv(spec, 3, inputs, 3, stride=1)
+            self.pad1, self.conv1 = _padded_conv(spec, channels, inputs, 3, stride=1)
             self.maxpool = nn.Identity()
         self.bn1 = spec.norm.after_conv(inputs)
         groups = []

@@ -7,7 +7,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from byol.data.images import Images, central
+from byol.data.images import Images
 from byol.data.loader import batches
 from byol.page.plots import draw_baselines, label, new_figure, save_figure
 from byol.recipe.spec import Recipe
@@ -50,8 +50,8 @@ def _sheet(recipe: Recipe, images: Images) -> NDArray[np.float32]:
         )
     )
     index, views = batch.index, batch.views[:2]
-    mean, std = (torch.tensor(values).view(3, 1, 1) for values in (recipe.views.mean, recipe.views.std))
-    shown, _ = central(images, index, recipe.views.size)
+    mean, std = (torch.tensor(values).view(-1, 1, 1) for values in (recipe.views.mean, recipe.views.std))
+    shown, _ = images.squares(index, recipe.views.size)
     rows = [shown.cpu(), *(view * std + mean for view in views)]
     framed = [torch.nn.functional.pad(row.clamp(0, 1), (0, 1, 0, 1), value=1.0) for row in rows]
     sheet: Tensor = torch.cat([torch.cat(list(row), dim=2) for row in framed], dim=1)

@@ -5,7 +5,8 @@ Numbers in a docstring say where they were measured; a recipe without any has no
 
 from dataclasses import replace
 
-from byol.data.image.views import TwoViews, View
+from byol.data.image.augmentation import View
+from byol.data.image.views import TwoViews
 from byol.model.encoder import ResNet
 from byol.model.head import Mlp, SimSiamProjector
 from byol.model.norm import GroupNorm

@@ -61,7 +61,8 @@ def finish(asked: Request, learner: Learner, judge: Judge, images: Images) -> No
     """Write what a finished run leaves behind."""
     recipe, folder = asked.recipe, asked.folder
     spec = None if asked.encoder is not None else recipe.encoder
-    save_encoder(folder.encoder, learner.online.encoder, spec, recipe.evaluation_size, recipe.views)
+    preprocessing = recipe.views.preprocessing(recipe.evaluation_size)
+    save_encoder(folder.encoder, learner.online.encoder, spec, preprocessing)
     last = [event for event in read(folder.metrics) if event["kind"] == "train"][-1]
     summary = {
         "recipe": recipe.name,

@@ -105,10 +105,11 @@ def build(recipe: Recipe, device: Device, encoder: nn.Module | None = None, num_
     """
     torch.manual_seed(recipe.seed)
     is_own = encoder is not None
-    encoder = recipe.encoder.build() if encoder is None else encoder
-    dim = representation_dim(encoder, recipe.views.size)
-    for size in {*recipe.views.sizes, recipe.evaluation_size} - {recipe.views.size}:
-        representation_dim(encoder, size)  # says so where it cannot take them
+    encoder = recipe.encoder.build(recipe.views.channels) if encoder is None else encoder
+    shapes = [*recipe.views.shapes, recipe.views.preprocessing(recipe.evaluation_size).shape]
+    dim = representation_dim(encoder, shapes[0])
+    for shape in dict.fromkeys(shapes[1:]):
+        representation_dim(encoder, shape)  # says so where it cannot take them
     projector = recipe.projector.build(dim)
     online = Online(encoder, projector, recipe.predictor.build(recipe.projector.out))
     for name, part in online.named_children():

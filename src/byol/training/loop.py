@@ -4,15 +4,14 @@ import os
 import time
 from collections.abc import Generator, Iterable
 from contextlib import closing
-from typing import Any
 
 import torch
 from torch import nn
 
 from byol.algorithm import Branch, bootstrap_step
-from byol.data.images import Images, InMemory, near
+from byol.data.images import Images
 from byol.data.loader import Batch, batches, in_step
-from byol.data.opening import open_data
+from byol.data.opening import Data, open_data
 from byol.errors import Interrupted
 from byol.recipe.spec import Recipe
 from byol.run import checkpoint
@@ -35,7 +34,7 @@ from byol.training.watch import Judge, live_line
 
 
 def pretrain(
-    data: Any,
+    data: Data | None,
     out: str | os.PathLike[str],
     *,
     recipe: Recipe | str | os.PathLike[str] = "photos",
@@ -54,7 +53,8 @@ def pretrain(
     are the same in the same order, and the sums are rounded differently.
 
     Args:
-        data: the images: a folder, a list, an archive, a pack, or "builtin"; None takes the recipe's own.
+        data: the images: the path of a folder, a list, an archive or a pack, "builtin", a tensor
+            (N, C, H, W) of uint8, or a map-style `Dataset`; None takes the recipe's own.
         out: the run folder.
         recipe: what to compute: a recipe, its name, or the path of a recipe.json.
         encoder: any module (B, 3, H, W) -> (B, D) to train in place of the recipe's.
@@ -86,7 +86,7 @@ def pretrain(
 def resume(
     run: str | os.PathLike[str],
     *,
-    data: Any = None,
+    data: Data | None = None,
     encoder: nn.Module | None = None,
     recipe: Recipe | str | os.PathLike[str] | None = None,
     workers: int | None = None,
@@ -227,13 +227,13 @@ def _stream(
     """Return the batches that are left, on the device, in step with the other processes."""
     workers = max(1, usable_cores() // processes.local_world_size) if asked.workers is None else asked.workers
     stream = batches(
-        near(images, device.device),
+        images,
         asked.recipe.views,
         batch_size=asked.recipe.batch_size,
         seed=asked.recipe.seed,
         first_step=first_step,
         total_steps=total_steps,
-        workers=0 if isinstance(images, InMemory) else workers,
+        workers=workers,
         device=device.device,
         rank=device.rank,
         world_size=device.world_size,

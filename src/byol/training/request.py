@@ -3,11 +3,11 @@
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any
 
 from torch import nn
 
+from byol.data.opening import Data, named_data
 from byol.errors import UserError, refuse_not_whole
 from byol.recipe.names import open_recipe
 from byol.recipe.spec import Recipe, read_recipe, refuse_wrong_types
@@ -31,7 +31,7 @@ class Request:
     """
 
     recipe: Recipe
-    data: Any
+    data: Data
     folder: RunFolder
     encoder: nn.Module | None
     is_resumed: bool
@@ -65,7 +65,10 @@ class Request:
 
 
 def new(
-    data: Any, out: str | os.PathLike[str] | None, recipe: Recipe | str | os.PathLike[str], **settings: Any
+    data: Data | Recipe | None,
+    out: str | os.PathLike[str] | None,
+    recipe: Recipe | str | os.PathLike[str],
+    **settings: Any,
 ) -> Request:
     """Check what a new run is asked.
 
@@ -99,7 +102,7 @@ def new(
 
 def resumed(
     run: str | os.PathLike[str],
-    data: Any,
+    data: Data | None,
     recipe: Recipe | str | os.PathLike[str] | None,
     **settings: Any,
 ) -> Request:
@@ -128,9 +131,11 @@ def resumed(
         )
     if own.data and data is not None and named_data(data) != named_data(own.data):
         raise UserError(f"{folder.path} learns from {own.data}; leave data away, or start another run.")
+    images = own.data or data
+    assert images is not None
     return Request(
         recipe=asked,
-        data=own.data or data,
+        data=images,
         folder=folder,
         is_resumed=True,
         overwrite=False,
@@ -152,12 +157,3 @@ def refuse_other_images(num_images: int, begun: Mapping[str, Any], folder: RunFo
             f"{folder.path} began with {before} images, and there are {num_images} now; make them the same "
             "again, or start another run."
         )
-
-
-def named_data(data: Any) -> str:
-    """Return data so named that the run can be resumed and repeated from anywhere; "" if it has no name."""
-    if not isinstance(data, str | os.PathLike):
-        raise UserError(f"data is a {type(data).__name__}; give a path.")
-    if data == "builtin":
-        return "builtin"
-    return str(Path(data).expanduser().resolve())

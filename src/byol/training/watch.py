@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from byol.data.image.preprocessing import Preprocessing
 from byol.data.images import Images
 from byol.evaluate.features import Encode, features, pixels
 from byol.evaluate.knn import evenly, knn_top1, top1
@@ -33,7 +34,7 @@ class Judge:
 
     def __init__(self, sets: Mapping[str, Images], recipe: Recipe, device: Device) -> None:
         self._bank, self._queries = sets["train"], sets.get("test", sets.get("val"))
-        self._recipe, self._device = recipe, device
+        self._preprocessing, self._device = recipe.views.preprocessing(recipe.evaluation_size), device
         judged = [self._bank] if self._queries is None else [self._bank, self._queries]
         self.judged = "training images, which it has seen" if self._queries is None else "held-out images"
         self.has_labels = len(self._bank.classes) > 1 and all(
@@ -55,23 +56,23 @@ class Judge:
             "online_classifier_top1": self.classifier_top1(encode, learner.classifier, quick=quick),
         }
 
-    def accuracy(self, encode: Encode, *, quick: bool) -> float:
+    def accuracy(self, encode: Encode, *, quick: bool, preprocessing: Preprocessing | None = None) -> float:
         """Return kNN top-1 in percent; quick looks at a part of the images."""
-        at_most = QUICK if quick else None
-        return knn_top1(encode, self._bank, self._queries, self._recipe.evaluation_size, at_most=at_most)
+        how = self._preprocessing if preprocessing is None else preprocessing
+        return knn_top1(encode, self._bank, self._queries, how, at_most=QUICK if quick else None)
 
     def classifier_top1(self, encode: Encode, classifier: OnlineClassifier, *, quick: bool) -> float:
         """Return the online classifier's top-1 in percent, on the images that kNN judges."""
         images = self._bank if self._queries is None else self._queries
         chosen = evenly(len(images), QUICK[1] if quick else len(images))
-        rows, kept = features(encode, images, chosen, self._recipe.evaluation_size)
+        rows, kept = features(encode, images, chosen, self._preprocessing)
         assert images.labels is not None
         with torch.no_grad():
             scores = classifier(rows.to(self._device.device)).cpu()
         return top1(scores, torch.from_numpy(images.labels[kept]))
 
     def encode(self, encoder: nn.Module) -> Encode:
-        """Return the encoder in eval mode, as a function of images (B, 3, S, S) in [0, 1].
+        """Return the encoder in eval mode, as a function of prepared images (B, C, S, S).
 
         It is a copy: neither batch-norm statistics nor the mode of the network that learns is touched.
         In float32, so that `byol eval knn` finds the same accuracy later.
@@ -79,7 +80,7 @@ class Judge:
         encoder = copy.deepcopy(encoder).eval()
 
         def run(images: Tensor) -> Tensor:
-            return encoder(self._recipe.views.normalize(images.to(self._device.device)))  # type: ignore[no-any-return]
+            return encoder(images.to(self._device.device))  # type: ignore[no-any-return]
 
         return run
 
@@ -91,11 +92,11 @@ class Judge:
         """
         if not self.has_labels:
             return {}
-        random = self.encode(encoder)
+        random, plain = self.encode(encoder), self._preprocessing.unnormalized()
         return {
             name: {
                 "knn_top1_random": self.accuracy(random, quick=quick),
-                "knn_top1_pixels": self.accuracy(pixels, quick=quick),
+                "knn_top1_pixels": self.accuracy(pixels, quick=quick, preprocessing=plain),
             }
             for name, quick in (("quick", True), ("full", False))
         }

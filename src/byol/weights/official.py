@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from byol.data.image.views import TwoViews
+from byol.data.image.preprocessing import Preprocessing
 from byol.errors import UserError
 from byol.model.encoder import ResNet
 from byol.run.folder import RunFolder
@@ -25,7 +25,7 @@ from byol.weights.pickled import PlainArray, PlainTuple, read_pickle
 from byol.weights.pretrained import save_encoder
 
 SIZE = 224
-CROP_SHARE = 0.875  # of the shorter side; official `utils/dataset.py:247-268`, which rounds the corner up
+FRACTION = 0.875  # of the shorter side; official `utils/dataset.py:247-268`, which rounds the corner up
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -111,7 +111,7 @@ def import_official(
     encoder.load_state_dict(weights, assign=True)
     folder.path.mkdir(parents=True, exist_ok=True)
     write_json(folder.provenance, provenance(imported=file.name, sha256=digest, step=step))
-    save_encoder(folder.encoder, encoder, spec, SIZE, TwoViews(size=SIZE), crop_share=CROP_SHARE)
+    save_encoder(folder.encoder, encoder, spec, Preprocessing(size=SIZE, fraction=FRACTION))
     return Imported(
         path=folder.encoder,
         source=file.name,

@@ -1,26 +1,22 @@
 """An encoder with its preprocessing: what a run leaves behind, and what everything later starts from."""
 
 import copy
-import hashlib
 import json
+import os
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
-from typing import Any
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
-from PIL import Image
 from pydantic import TypeAdapter
 from torch import Tensor, nn
 
-from byol.data.image.decode import decode
-from byol.data.image.resample import crop_resize
-from byol.data.image.views import MultiCrop, TwoViews
-from byol.data.images import central_box
+from byol.data.image.preprocessing import Picture, Preprocessing
 from byol.errors import UserError
 from byol.model.encoder import ConvNet, ResNet, Timm, in_eval_mode
+from byol.system.digest import digest
+from byol.system.files import whole_file
 from byol.weights.zoo import is_named, open_named
 
 _CHECKPOINTS = {".pth", ".pt", ".ckpt", ".bin", ".tar"}
@@ -30,42 +26,30 @@ _Spec = TypeAdapter[ResNet | ConvNet | Timm](ResNet | ConvNet | Timm)
 class Pretrained(nn.Module):
     """An encoder, and how images have to be prepared for it.
 
-    Called like any module it maps prepared images (B, 3, size, size) to representations (B, D);
-    `embed` takes images as they come.
+    Called like any module it maps prepared images (B, C, S, S) to representations (B, D); `embed` takes
+    images as they come.
 
     Args:
-        encoder: maps normalised images (B, 3, H, W) to (B, D).
-        size: side of the images it is shown, in pixels.
-        mean: of the normalisation, per channel, for pixels in [0, 1].
-        std: likewise.
-        crop_share: of the shorter side of an image that its central square keeps, in (0, 1].
+        encoder: maps prepared images (B, C, S, S) to (B, D).
+        preprocessing: how images are prepared.
         name: what a person calls it.
         rebuild: makes the network again with weights drawn anew; by default a copy whose layers each
             `reset_parameters`.
-
-    Raises:
-        UserError: the share is out of its range.
+        architecture: how to build the network again; None where no recipe can say it.
     """
 
     def __init__(
         self,
         encoder: nn.Module,
+        preprocessing: Preprocessing,
         *,
-        size: int,
-        mean: tuple[float, float, float],
-        std: tuple[float, float, float],
-        crop_share: float = 1.0,
         name: str = "encoder",
         rebuild: Callable[[], nn.Module] | None = None,
+        architecture: ResNet | ConvNet | Timm | None = None,
     ) -> None:
         super().__init__()
-        if not 0 < crop_share <= 1:
-            raise UserError(f"crop_share is {crop_share}; choose a share in (0, 1].")
-        self.encoder, self.name = encoder, name
-        self._rebuild = rebuild
-        self.size, self.crop_share = size, crop_share
-        self.mean = torch.tensor(mean).view(3, 1, 1)
-        self.std = torch.tensor(std).view(3, 1, 1)
+        self.encoder, self.preprocessing, self.name = encoder, preprocessing, name
+        self._rebuild, self.architecture = rebuild, architecture
 
     def forward(self, images: Tensor) -> Tensor:
         """Return the representations (B, D) of prepared images."""
@@ -85,97 +69,71 @@ class Pretrained(nn.Module):
             encoder = _redrawn(self.encoder, self.name) if self._rebuild is None else self._rebuild()
         return Pretrained(
             encoder,
-            size=self.size,
-            mean=_triple(self.mean),
-            std=_triple(self.std),
-            crop_share=self.crop_share,
+            self.preprocessing,
             name="random initialisation",
             rebuild=self._rebuild,
+            architecture=self.architecture,
         ).eval()
 
     def fingerprint(self) -> str:
         """Return a hex digest of weights, buffers, settings of the layers and preprocessing."""
-        preprocessing = [self.size, _triple(self.mean), _triple(self.std), self.crop_share]
-        digest = hashlib.sha256(json.dumps([_settings(self.encoder), preprocessing]).encode())
-        for key, value in self.encoder.state_dict().items():
-            digest.update(f"{key} {value.dtype} {tuple(value.shape)}".encode())
-            digest.update(value.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy().data)
-        return digest.hexdigest()[:32]
-
-    def prepare(self, images: "Sequence[Image.Image | str | Path | NDArray[np.uint8]] | Tensor") -> Tensor:
-        """Return images as the encoder wants them: centre square, bicubic to `size`, normalised.
-
-        Args:
-            images: pictures, paths, arrays (H, W, 3) of uint8, or one tensor (B, 3, H, W) of uint8.
-
-        Returns:
-            (B, 3, size, size) float32.
-        """
-        singles = (
-            torch.split(images, 1) if isinstance(images, Tensor) else [_as_tensor(image) for image in images]
+        how = self.preprocessing
+        mean, std = (torch.tensor(values).tolist() for values in (how.mean, how.std))  # as float32 has them
+        preprocessing = [how.size, mean, std, how.fraction]
+        tensors = (
+            part
+            for key, value in self.encoder.state_dict().items()
+            for part in (
+                f"{key} {value.dtype} {tuple(value.shape)}",
+                value.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy(),
+            )
         )
-        boxes = [np.array([central_box(one.shape[-2], one.shape[-1], self.crop_share)]) for one in singles]
-        crops = torch.cat([crop_resize(one, box, self.size) for one, box in zip(singles, boxes, strict=True)])
-        return self.normalize(crops)
-
-    def normalize(self, crops: Tensor) -> Tensor:
-        """Return crops (B, 3, S, S) in [0, 1] with each channel's mean removed, divided by its std."""
-        return (crops - self.mean) / self.std
+        return digest(json.dumps([_settings(self.encoder), preprocessing]), *tensors)
 
     @torch.no_grad()
-    def embed(
-        self, images: "Sequence[Image.Image | str | Path | NDArray[np.uint8]] | Tensor", batch_size: int = 256
-    ) -> Tensor:
-        """Return the representations (B, D) of images as they come, in eval mode; see `prepare`."""
+    def embed(self, images: Sequence[Picture] | Tensor, batch_size: int = 256) -> Tensor:
+        """Return the representations of images as they come, in eval mode.
+
+        Args:
+            images: PIL images, paths, arrays (H, W, 3) of uint8, or one tensor (N, C, H, W) of uint8.
+            batch_size: images at once.
+
+        Returns:
+            (N, D) float32 on the CPU.
+        """
         device = next((p.device for p in self.encoder.parameters()), torch.device("cpu"))
         with in_eval_mode(self):
-            rows = [
-                self.encoder(self.prepare(images[start : start + batch_size]).to(device)).float().cpu()
-                for start in range(0, len(images), batch_size)
-            ]
+            parts = (images[start : start + batch_size] for start in range(0, len(images), batch_size))
+            rows = [self.encoder(self.preprocessing.prepare(part).to(device)).float().cpu() for part in parts]
         return torch.cat(rows)
 
 
 def save_encoder(
-    path: Path,
-    encoder: nn.Module,
-    spec: ResNet | ConvNet | Timm | None,
-    size: int,
-    views: TwoViews | MultiCrop,
-    crop_share: float = 1.0,
+    path: Path, encoder: nn.Module, spec: ResNet | ConvNet | Timm | None, preprocessing: Preprocessing
 ) -> None:
     """Write an encoder's weights as safetensors, with architecture and preprocessing in the metadata.
+
+    The same encoder makes the same bytes.
 
     Args:
         path: of the file.
         encoder: the online encoder; keys are its own, so those of torchvision and timm for a `ResNet`.
         spec: how to build it again; None for a module of the user's own.
-        size: side of the images that the encoder is to be shown, in pixels.
-        views: whose mean and std belong to the preprocessing.
-        crop_share: of the shorter side of an image that its central square keeps.
+        preprocessing: how images are prepared for it.
     """
     from safetensors.torch import save
 
-    architecture = {"kind": "custom"} if spec is None else asdict(spec)
-    preprocessing = {
-        "size": size,
-        "mean": views.mean,
-        "std": views.std,
-        "crop": "centre square, bicubic",
-        "crop_share": crop_share,
-    }
-    weights = {name: tensor.detach().cpu().contiguous() for name, tensor in encoder.state_dict().items()}
-    temporary = path.with_name(f".{path.name}.tmp")
     metadata = {
         "format": "pt",
-        "architecture": json.dumps(architecture),
-        "preprocessing": json.dumps(preprocessing),
+        "architecture": json.dumps({"kind": "custom"} if spec is None else asdict(spec)),
+        "preprocessing": json.dumps(preprocessing.to_json()),
     }
-    temporary.write_bytes(save(weights, metadata))  # its own writer hides the file from other users
-    temporary.replace(path)
+    weights = {name: tensor.detach().cpu().contiguous() for name, tensor in encoder.state_dict().items()}
+    with whole_file(path, is_only_writer=True) as file:  # safetensors' own writer hides it from other users
+        file.writelines(_in_order(save(weights, metadata)))
 
 
-def load(run: str | Path, encoder: nn.Module | None = None) -> Pretrained:
+def load(run: str | os.PathLike[str], *, encoder: nn.Module | None = None) -> Pretrained:
     """Return an encoder in eval mode, with its preprocessing.
 
     Args:
@@ -188,20 +146,21 @@ def load(run: str | Path, encoder: nn.Module | None = None) -> Pretrained:
         UserError: there is no encoder, it was written by something else, it needs `encoder`, or `encoder` is
             another module than the run's.
     """
-    from safetensors import SafetensorError, safe_open
-
     if isinstance(run, str) and is_named(run):
         opened = open_named(run)
         return Pretrained(
             opened.encoder,
-            size=opened.size,
-            mean=opened.mean,
-            std=opened.std,
-            crop_share=opened.crop_share,
+            opened.preprocessing,
             name=run,
             rebuild=opened.rebuild,
+            architecture=opened.architecture,
         ).eval()
-    path = Path(run)
+    if not isinstance(run, (str, os.PathLike)):
+        raise UserError(
+            f"an encoder cannot be loaded from a {type(run).__name__}; give a run, the path of one or of its "
+            "encoder.safetensors, or timm:NAME or torchvision:NAME."
+        )
+    path = Path(run).expanduser()
     path = path / "encoder.safetensors" if path.is_dir() else path
     if not path.is_file():
         raise UserError(f"there is no encoder at {path}; give a finished run, or its encoder.safetensors.")
@@ -210,33 +169,49 @@ def load(run: str | Path, encoder: nn.Module | None = None) -> Pretrained:
             f"{path} does not say which network it belongs to; name it: timm:NAME@{path} or "
             f"torchvision:NAME@{path}."
         )
+    weights, architecture, preprocessing = _read(path)
     rebuild = None
-    try:
-        with safe_open(path, "pt") as file:
-            metadata = file.metadata() or {}
-            weights = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-        architecture: dict[str, Any] = json.loads(metadata["architecture"])
-        preprocessing: dict[str, Any] = json.loads(metadata["preprocessing"])
-        if encoder is None:
-            if architecture["kind"] == "custom":
-                raise UserError(
-                    f"{path} belongs to a module of your own; give it: load(run, encoder=module)."
-                )
-            rebuild = _Spec.validate_json(metadata["architecture"], strict=True).build
-            encoder = rebuild()
-        size, share = int(preprocessing["size"]), float(preprocessing.get("crop_share", 1.0))
-        mean, std = (_triple(torch.tensor(preprocessing[name])) for name in ("mean", "std"))
-    except (SafetensorError, LookupError, TypeError, AttributeError, ValueError) as error:
-        if isinstance(error, UserError):
-            raise
-        raise UserError(f"{path} is not an encoder that byol wrote, or it is damaged.") from error
+    if encoder is None:
+        if architecture is None:
+            raise UserError(f"{path} belongs to a module of your own; give it: load(run, encoder=module).")
+        rebuild = partial(architecture.build, preprocessing.channels)
+        encoder = rebuild()
     try:
         encoder.load_state_dict(weights)
     except RuntimeError as error:
         raise UserError(f"the weights in {path} are not those of the module: {error}") from error
     return Pretrained(
-        encoder, size=size, mean=mean, std=std, crop_share=share, name=str(run), rebuild=rebuild
+        encoder, preprocessing, name=os.fspath(run), rebuild=rebuild, architecture=architecture
     ).eval()
+
+
+def _read(path: Path) -> tuple[dict[str, Tensor], ResNet | ConvNet | Timm | None, Preprocessing]:
+    """Return weights, architecture (None for a module of the user's own) and preprocessing from a file."""
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(path, "pt") as file:
+            metadata = file.metadata() or {}
+            weights = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+        is_custom = json.loads(metadata["architecture"])["kind"] == "custom"
+        spec = None if is_custom else _Spec.validate_json(metadata["architecture"], strict=True)
+        return weights, spec, Preprocessing.from_json(json.loads(metadata["preprocessing"]))
+    except (SafetensorError, LookupError, TypeError, AttributeError, ValueError) as error:
+        raise UserError(f"{path} is not an encoder that byol wrote, or it is damaged.") from error
+
+
+def _in_order(data: bytes) -> tuple[bytes, bytes, memoryview]:
+    """Return the bytes of a safetensors file with its metadata sorted, which its writer shuffles.
+
+    A file is the length of its header (8 bytes, little endian), the header (JSON, padded with spaces to a
+    multiple of 8 bytes), and the weights.
+    """
+    length = int.from_bytes(data[:8], "little")
+    header = json.loads(data[8 : 8 + length])
+    header["__metadata__"] = dict(sorted(header["__metadata__"].items()))
+    text = json.dumps(header, separators=(",", ":")).encode()
+    text += b" " * (-len(text) % 8)
+    return len(text).to_bytes(8, "little"), text, memoryview(data)[8 + length :]
 
 
 def _settings(network: nn.Module) -> list[str]:
@@ -272,19 +247,3 @@ def _redrawn(module: nn.Module, name: str) -> nn.Module:
                 "has weights or buffers and no reset_parameters; give it one, or Pretrained(rebuild=...)."
             )
     return again
-
-
-def _triple(values: Tensor) -> tuple[float, float, float]:
-    red, green, blue = values.flatten().tolist()
-    return red, green, blue
-
-
-def _as_tensor(image: "Image.Image | str | Path | NDArray[np.uint8]") -> Tensor:
-    """Return one picture as (1, 3, H, W) uint8."""
-    if isinstance(image, (str, Path)):
-        pixels = decode(Path(image).read_bytes())
-    elif isinstance(image, Image.Image):
-        pixels = np.array(image.convert("RGB"))
-    else:
-        pixels = image
-    return torch.from_numpy(np.ascontiguousarray(pixels)).permute(2, 0, 1)[None]

@@ -13,7 +13,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from byol.data.image.preprocessing import Preprocessing
 from byol.errors import UserError
+from byol.model.encoder import Timm
+from byol.weights.matching import load_weights
 
 
 @dataclass(frozen=True, eq=False)
@@ -21,20 +24,16 @@ class Opened:
     """A network without its classifier, and the preprocessing that it was made for.
 
     Args:
-        encoder: maps (B, 3, size, size) to (B, D).
+        encoder: maps (B, C, S, S) to (B, D).
         rebuild: makes the network again, with weights drawn anew.
-        size: side of its images in pixels.
-        mean: of the normalisation, per channel, for pixels in [0, 1].
-        std: likewise.
-        crop_share: of the shorter side of an image that its central square keeps.
+        preprocessing: how its images are prepared.
+        architecture: how a recipe builds the network; None where it cannot.
     """
 
     encoder: nn.Module
     rebuild: Callable[[], nn.Module]
-    size: int
-    mean: tuple[float, float, float]
-    std: tuple[float, float, float]
-    crop_share: float
+    preprocessing: Preprocessing
+    architecture: Timm | None = None
 
 
 def is_named(name: str) -> bool:
@@ -61,52 +60,9 @@ def open_named(name: str) -> Opened:
     return opened
 
 
-def load_weights(
-    network: nn.Module, tensors: Mapping[str, Tensor], prefix: str, name: str, source: str
-) -> None:
-    """Load the weights of a network that stand in a checkpoint under some prefix.
-
-    The prefix is the one under which every weight of the network stands in its own shape. What else the
-    checkpoint holds, such as a classifier, is not looked at.
-
-    Args:
-        network: gets the weights.
-        tensors: all that the checkpoint holds, the keys of nested dictionaries joined by dots.
-        prefix: with which the prefix has to end, a dot for none at all; anything by default.
-        name: of the network, for the person.
-        source: of the tensors, for the person.
-
-    Raises:
-        UserError: there is no such prefix, or there are several.
-    """
-    wanted = {key: value.shape for key, value in network.state_dict().items() if not _is_counter(key)}
-    first = next(iter(wanted))
-    prefixes = [key.removesuffix(first) for key in tensors if f".{key}".endswith(f".{first}")]
-    ending = {"": "", ".": ""}.get(prefix, f".{prefix.strip('.')}.")
-    asked = [one for one in prefixes if f".{one}".endswith(ending) and not (prefix == "." and one)]
-    missing = {
-        one: [key for key, shape in wanted.items() if _shape(tensors.get(one + key)) != shape]
-        for one in asked
-    }
-    whole = [one for one, keys in missing.items() if not keys]
-    if len(whole) > 1:
-        names = [one.strip(".") or "." for one in whole]
-        raise UserError(
-            f"{source} holds {len(whole)} networks that are a {name}: {', '.join(names)}; "
-            f"choose one with {name}@{source}#{names[0]}"
-        )
-    if not whole:
-        raise UserError(_mismatch(wanted, tensors, missing, name, source))
-    own = network.state_dict()
-    loaded = {key: tensors.get(whole[0] + key, value) for key, value in own.items()}
-    network.load_state_dict(loaded)
-
-
 def _timm(name: str, is_trained: bool) -> Opened:
     import timm
     from timm.data.config import resolve_model_data_config
-
-    from byol.model.encoder import Timm
 
     if not timm.is_model(name):
         Timm(name=name).build()  # says which names are near
@@ -118,10 +74,13 @@ def _timm(name: str, is_trained: bool) -> Opened:
     return Opened(
         network,
         lambda: timm.create_model(name, pretrained=False, num_classes=0),
-        wants["input_size"][-1],
-        tuple(wants["mean"]),
-        tuple(wants["std"]),
-        wants["crop_pct"],
+        Preprocessing(
+            size=wants["input_size"][-1],
+            mean=tuple(wants["mean"]),
+            std=tuple(wants["std"]),
+            fraction=wants["crop_pct"],
+        ),
+        Timm(name=name),
     )
 
 
@@ -141,10 +100,12 @@ def _torchvision(name: str, is_trained: bool) -> Opened:
     return Opened(
         without_classifier(network, name),
         lambda: without_classifier(models.get_model(name), name),
-        wants.crop_size[0],
-        tuple(wants.mean),
-        tuple(wants.std),
-        wants.crop_size[0] / wants.resize_size[0],
+        Preprocessing(
+            size=wants.crop_size[0],
+            mean=tuple(wants.mean),
+            std=tuple(wants.std),
+            fraction=wants.crop_size[0] / wants.resize_size[0],
+        ),
     )
 
 
@@ -209,29 +170,6 @@ def _flattened(value: Any, path: str) -> Iterator[tuple[str, Tensor]]:
             yield from _flattened(inner, f"{path}.{key}" if path else str(key))
 
 
-def _mismatch(
-    wanted: Mapping[str, torch.Size],
-    tensors: Mapping[str, Tensor],
-    missing: Mapping[str, list[str]],
-    name: str,
-    source: str,
-) -> str:
-    """Say what was looked for and what is there."""
-    if not missing:
-        return (
-            f"{source} does not hold a {name}: no key ends with {next(iter(wanted))}; it has "
-            f"{len(tensors)} tensors, such as {', '.join(list(tensors)[:3]) or 'none'}."
-        )
-    nearest = min(missing, key=lambda one: len(missing[one]))
-    key = missing[nearest][0]
-    theirs = _shape(tensors.get(nearest + key))
-    there = "is not there" if theirs is None else f"is {tuple(theirs)} there"
-    return (
-        f"{source} does not hold a {name}: {len(missing[nearest])} of its {len(wanted)} weights do not fit, "
-        f"the first of them {key}, {tuple(wanted[key])} in the network, which {there}."
-    )
-
-
 def _no_weights(name: str, error: Exception) -> str:
     return (
         f"{name} has no weights on disk and they cannot be downloaded ({_first_line(error)}); give a "
@@ -241,12 +179,3 @@ def _no_weights(name: str, error: Exception) -> str:
 
 def _first_line(error: Exception) -> str:
     return (str(error).splitlines() or [type(error).__name__])[0]
-
-
-def _is_counter(key: str) -> bool:
-    """Return whether a key counts batches, which older checkpoints lack."""
-    return key.endswith("num_batches_tracked")
-
-
-def _shape(tensor: Tensor | None) -> torch.Size | None:
-    return None if tensor is None else tensor.shape

@@ -8,7 +8,7 @@ from PIL import Image
 from torch import Tensor
 
 from byol.data.image.decode import WHOLE
-from byol.data.image.resample import crop_resize, crop_resize_one, crop_resize_view, needed_share
+from byol.data.image.resample import crop_resize, crop_resize_one, crop_resize_view, needed_fraction
 
 Box = tuple[int, int, int, int]
 
@@ -201,7 +201,7 @@ def test_crops_of_a_coarser_image_show_the_same_part(
     top = data.draw(st.integers(0, height - box_height))
     left = data.draw(st.integers(0, width - box_width))
     box = np.array((top, left, box_height, box_width))
-    share = needed_share([box], [size])
+    share = needed_fraction([box], [size])
     eighths = next((eighths for eighths in (1, 2, 3, 4) if eighths >= WHOLE * share), WHOLE)
     step = WHOLE / eighths
     rows, columns = (step * (np.arange(-(-side * eighths // 8)) + 0.5) - 0.5 for side in (height, width))

@@ -76,7 +76,7 @@ def test_an_encoder_that_knows_the_colour_is_judged_well(
 
 
 def replace_encoder(like: Pretrained, network: torch.nn.Module) -> Pretrained:
-    return Pretrained(network, size=like.size, mean=(0, 0, 0), std=(1, 1, 1)).eval()
+    return Pretrained(network, like.preprocessing.unnormalized()).eval()
 
 
 @pytest.mark.parametrize("protocol", QUICK[1:], ids=lambda protocol: protocol.name)

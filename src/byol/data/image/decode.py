@@ -63,8 +63,8 @@ class Decoded:
         """W."""
         return len(self.pixels[0])
 
-    def read(self, share: float = 1.0) -> tuple[NDArray[np.uint8], int]:
-        """Return the pixels and WHOLE, whatever share of their number would do."""
+    def read(self, fraction: float = 1.0) -> tuple[NDArray[np.uint8], int]:
+        """Return the pixels and WHOLE, whatever fraction of their number would do."""
         return self.pixels, WHOLE
 
 
@@ -82,11 +82,11 @@ class Jpeg:
     height: int
     width: int
 
-    def read(self, share: float = 1.0) -> tuple[NDArray[np.uint8], int]:
-        """Return the pixels at the coarsest size that is at least a share of the whole one.
+    def read(self, fraction: float = 1.0) -> tuple[NDArray[np.uint8], int]:
+        """Return the pixels at the coarsest size that is at least a fraction of the whole one.
 
         Args:
-            share: of height and width, > 0; above 1 where more is wanted than the image has.
+            fraction: of height and width, > 0; above 1 where more is wanted than the image has.
 
         Returns:
             (ceil(H e / 8), ceil(W e / 8), 3) uint8 and e, the eighths of the whole size, 8 at most. Pixel
@@ -96,7 +96,7 @@ class Jpeg:
         Raises:
             UndecodableImage: the bytes are truncated or damaged.
         """
-        eighths = next((eighths for eighths in _COARSER if eighths >= WHOLE * share), WHOLE)
+        eighths = next((eighths for eighths in _COARSER if eighths >= WHOLE * fraction), WHOLE)
         height, width = (-(-side * eighths // WHOLE) for side in (self.height, self.width))
         try:
             pixels: NDArray[np.uint8] = simplejpeg.decode_jpeg(self.data, min_height=height, min_width=width)
@@ -115,10 +115,10 @@ def opened(data: bytes) -> Decoded | Jpeg:
     """
     if _is_plain_jpeg(data):
         try:
-            height, width, colours, _ = simplejpeg.decode_jpeg_header(data)
+            height, width, colors, _ = simplejpeg.decode_jpeg_header(data)
         except ValueError:
             return Decoded(_by_pillow(data))
-        if colours in _SCALABLE:
+        if colors in _SCALABLE:
             return Jpeg(data, height, width)
     return Decoded(decode(data))
 
@@ -151,7 +151,7 @@ def decode(data: bytes) -> NDArray[np.uint8]:
 def _by_pillow(data: bytes) -> NDArray[np.uint8]:
     try:
         with Image.open(io.BytesIO(data)) as image:
-            return _rgb(image if _orientation(image) == _UPRIGHT else ImageOps.exif_transpose(image))
+            return as_rgb(image if _orientation(image) == _UPRIGHT else ImageOps.exif_transpose(image))
     except _BROKEN as error:
         raise UndecodableImage(f"the image cannot be decoded: {error}") from error
 
@@ -176,7 +176,12 @@ def _orientation(image: Image.Image) -> int:
         return _UPRIGHT  # a damaged EXIF block says nothing against the pixels
 
 
-def _rgb(image: Image.Image) -> NDArray[np.uint8]:
+def as_rgb(image: Image.Image) -> NDArray[np.uint8]:
+    """Return the pixels of a picture (H, W, 3), in RGB whatever its mode.
+
+    Raises:
+        ValueError: they are floating point numbers.
+    """
     if image.mode.startswith("I"):  # 16-bit grey, which Pillow's own conversion would clip at 255
         grey = (np.clip(np.asarray(image), 0, 65535) >> 8).astype(np.uint8)
         return np.repeat(grey[:, :, None], 3, axis=2)

@@ -120,15 +120,21 @@ def shrink(image: NDArray[np.uint8], short_side: int) -> NDArray[np.uint8]:
     return np.array(Image.fromarray(image).resize(size, Image.Resampling.BICUBIC))
 
 
-def needed_share(boxes: Iterable[NDArray[np.int64]], sizes: Iterable[int]) -> float:
-    """Return the share of an image's height and width at which no crop of it has to be enlarged.
+def central_box(height: int, width: int, fraction: float = 1.0) -> tuple[int, int, int, int]:
+    """Return (top, left, height, width), in pixels, of a central square: a fraction of the shorter side."""
+    side = max(1, int(fraction * min(height, width)))
+    return (height - side) // 2, (width - side) // 2, side, side
+
+
+def needed_fraction(boxes: Iterable[NDArray[np.int64]], sizes: Iterable[int]) -> float:
+    """Return the fraction of an image's height and width at which no crop of it has to be enlarged.
 
     Args:
         boxes: of each crop, (top, left, height, width) in pixels.
         sizes: of each crop, its side in pixels.
 
     Returns:
-        The share, > 0; above 1 where a box has fewer pixels than its crop already.
+        The fraction, > 0; above 1 where a box has fewer pixels than its crop already.
     """
     return max(size / min(int(box[2]), int(box[3])) for box, size in zip(boxes, sizes, strict=True))
 

@@ -12,7 +12,7 @@ import struct
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -48,6 +48,8 @@ class PackIndex:
     _images: NDArray[np.uint8]  # of all splits, one behind the other
     _places: NDArray[np.int64]  # (N, 4): where image i begins, its bytes, and H and W, or 0 of an image file
     _digests: NDArray[np.int64]  # (N,) of the bytes of each image
+
+    is_stored: ClassVar[bool] = True
 
     def __len__(self) -> int:
         return len(self._places)

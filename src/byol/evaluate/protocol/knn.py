@@ -52,12 +52,5 @@ class Knn:
 
     def baselines(self, encoder: Pretrained, seed: int) -> list[Pretrained]:
         """Return the same network with random weights, and raw pixels."""
-        blank = Pretrained(
-            RawPixels(),
-            size=encoder.size,
-            mean=(0, 0, 0),
-            std=(1, 1, 1),
-            crop_share=encoder.crop_share,
-            name="raw pixels",
-        )
+        blank = Pretrained(RawPixels(), encoder.preprocessing.unnormalized(), name="raw pixels")
         return [encoder.fresh(seed), blank]

@@ -42,7 +42,7 @@ def fit(
         progress=context.progress,
         title=title,
         data=task.fingerprint,
-        figure=held_score,
+        score=held_score,
     )
 
 

@@ -1,0 +1,157 @@
+"""How images are prepared for an encoder: one frozen value, which travels with it.
+
+B images, C channels, S x S pixels.
+"""
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from PIL import Image
+from torch import Tensor
+
+from byol.data.image.decode import decode
+from byol.data.image.resample import central_box, crop_resize
+from byol.data.images import Images
+from byol.data.views import Indices
+from byol.errors import UserError
+
+IMAGENET_MEAN = (0.485, 0.456, 0.406)
+IMAGENET_STD = (0.229, 0.224, 0.225)
+
+Picture = Image.Image | str | os.PathLike[str] | NDArray[np.uint8]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Preprocessing:
+    """A central square of each image, resized, bicubic, to one size, and normalized.
+
+    Args:
+        size: S, side of the images that the encoder is shown, in pixels, >= 1.
+        mean: subtracted from each of the C channels, in units of [0, 1]; by default ImageNet's mean.
+        std: what each channel is then divided by, > 0; by default ImageNet's standard deviation.
+        fraction: of the shorter side of an image that the square keeps, in (0, 1].
+
+    Raises:
+        UserError: a value is out of its range.
+    """
+
+    size: int
+    mean: tuple[float, ...] = IMAGENET_MEAN
+    std: tuple[float, ...] = IMAGENET_STD
+    fraction: float = 1.0
+
+    def __post_init__(self) -> None:
+        if not self.size >= 1:
+            raise UserError(f"size is {self.size}; an encoder needs images of at least 1 pixel.")
+        refuse_constants(self.mean, self.std)
+        if not 0 < self.fraction <= 1:
+            raise UserError(f"fraction is {self.fraction}; choose a fraction in (0, 1].")
+
+    @property
+    def channels(self) -> int:
+        """C."""
+        return len(self.mean)
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Shape of one prepared image, (C, S, S)."""
+        return self.channels, self.size, self.size
+
+    def unnormalized(self) -> "Preprocessing":
+        """Return the same squares as they are, in [0, 1]."""
+        return replace(self, mean=(0,) * self.channels, std=(1,) * self.channels)
+
+    def sample(self) -> Tensor:
+        """Return two empty images as the encoder takes them, (2, C, S, S) float32."""
+        return torch.zeros(2, *self.shape)
+
+    def normalize(self, x: Tensor) -> Tensor:
+        """Return images (B, C, S, S) in [0, 1] with each channel's mean removed, divided by its std."""
+        return normalize(x, self.mean, self.std)
+
+    def prepare(self, images: Sequence[Picture] | Tensor) -> Tensor:
+        """Return images as the encoder wants them.
+
+        Args:
+            images: PIL images, paths, arrays (H, W, 3) of uint8, or one tensor (B, C, H, W) of uint8.
+
+        Returns:
+            (B, C, S, S) float32, on the CPU or the device of the tensor.
+        """
+        singles = (
+            torch.split(images, 1) if isinstance(images, Tensor) else [_as_tensor(image) for image in images]
+        )
+        boxes = [np.array([central_box(one.shape[-2], one.shape[-1], self.fraction)]) for one in singles]
+        crops = torch.cat([crop_resize(one, box, self.size) for one, box in zip(singles, boxes, strict=True)])
+        return self.normalize(crops)
+
+    def read(self, images: Images, index: Indices) -> tuple[Tensor, Indices]:
+        """Return some images of a set as the encoder wants them.
+
+        Args:
+            images: the set.
+            index: (B,) which of its images.
+
+        Returns:
+            (B', C, S, S) float32 and the (B',) indices of the images that could be read.
+        """
+        squares, kept = images.squares(index, self.size, self.fraction)
+        return self.normalize(squares), kept
+
+    def to_json(self) -> dict[str, Any]:
+        """Return it as JSON values, as they stand in the file of an encoder."""
+        return {
+            "size": self.size,
+            "mean": self.mean,
+            "std": self.std,
+            "crop": "centre square, bicubic",
+            "crop_share": self.fraction,
+        }
+
+    @classmethod
+    def from_json(cls, value: dict[str, Any]) -> "Preprocessing":
+        """Return what `to_json` wrote; files from before there was a `crop_share` keep the whole square.
+
+        Raises:
+            LookupError, TypeError, ValueError: it did not write this.
+        """
+        mean, std = (tuple(float(number) for number in value[name]) for name in ("mean", "std"))
+        return cls(size=int(value["size"]), mean=mean, std=std, fraction=float(value.get("crop_share", 1.0)))
+
+
+def normalize(x: Tensor, mean: tuple[float, ...], std: tuple[float, ...]) -> Tensor:
+    """Return images (B, C, H, W) in [0, 1] with each channel's mean removed, divided by its std."""
+    constants = torch.tensor((mean, std), dtype=x.dtype).to(x.device, non_blocking=True)
+    shift, scale = constants.view(2, len(mean), 1, 1).unbind()
+    return x.sub(shift).div_(scale)
+
+
+def refuse_constants(mean: tuple[float, ...], std: tuple[float, ...]) -> None:
+    """Stop at a mean and a std that images cannot be normalized by.
+
+    Raises:
+        UserError: they are empty, of two lengths, or a std is not positive.
+    """
+    if not mean or len(mean) != len(std):
+        raise UserError(
+            f"mean has {len(mean)} numbers and std {len(std)}; give both one number for each channel."
+        )
+    if not all(channel > 0 for channel in std):
+        raise UserError(f"std is {std}; every channel is divided by it, so choose values > 0.")
+
+
+def _as_tensor(image: Picture) -> Tensor:
+    """Return one picture as (1, 3, H, W) uint8."""
+    if isinstance(image, (str, os.PathLike)):
+        pixels = decode(Path(image).expanduser().read_bytes())
+    elif isinstance(image, Image.Image):
+        pixels = np.array(image.convert("RGB"))
+    else:
+        pixels = image
+    return torch.from_numpy(np.ascontiguousarray(pixels)).permute(2, 0, 1)[None]

@@ -1,0 +1,213 @@
+"""The index of a person's own images: a tensor, or a map-style `torch.utils.data.Dataset`.
+
+An item is a picture, or a tuple of a picture and an int, its label. A picture is a PIL image, an array
+(H, W, 3) uint8, or a tensor (3, H, W) or (1, H, W) uint8, whose one channel is repeated.
+"""
+
+import hashlib
+import threading
+from collections.abc import Sequence
+from contextlib import suppress
+from typing import Any, ClassVar, Protocol
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from PIL import Image
+from torch import Tensor
+
+from byol.data.image.decode import Decoded, UndecodableImage, as_rgb
+from byol.errors import UserError
+
+
+class MapStyle(Protocol):
+    """What is asked of a data set: a length, and an item for each number below it."""
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, i: int, /) -> Any: ...
+
+
+class DatasetIndex:
+    """The images of a data set, asked for one by one and by one thread at a time.
+
+    Its items have to be the same whenever they are asked for: random transforms are the views' affair.
+
+    Labels are read once, here: from `targets` or `labels` of the data set where they are N ints (or an
+    (N, C) table of 0 and 1), or else from its items where these are tuples with an int behind the picture,
+    which takes one pass over them. Classes are called as its `classes` says, or else by their numbers.
+
+    Args:
+        dataset: with `__len__` and `__getitem__`.
+
+    Raises:
+        UserError: it is empty, or its first item, or an item read for its label, is of another kind.
+    """
+
+    is_stored: ClassVar[bool] = False
+
+    def __init__(self, dataset: MapStyle) -> None:
+        self._dataset, self._lock = dataset, threading.Lock()
+        self.root = f"the {type(dataset).__name__}"
+        if not len(self):
+            raise UserError(f"{self.root} is empty; give at least one image.")
+        self.labels, self.classes = self._labels(self._first())
+        self._stamps: NDArray[np.int64] | None = None
+
+    def __len__(self) -> int:
+        return len(self._dataset)
+
+    @property
+    def fingerprint(self) -> str:
+        """Hex digest of length and labels: what else there is, only reading it tells."""
+        digest = hashlib.sha256(f"{self.root} {len(self)} {self.classes}".encode())
+        if self.labels is not None:
+            digest.update(np.ascontiguousarray(self.labels).data)
+        return digest.hexdigest()
+
+    def name(self, i: int) -> str:
+        """Return the number of image i."""
+        return str(i)
+
+    def bytes(self, i: int) -> bytes:
+        """Return the pixels of image i, (H, W, 3)."""
+        return self._pixels(i).tobytes()
+
+    def open(self, i: int) -> Decoded:
+        """Return image i.
+
+        Raises:
+            UndecodableImage: the data set cannot read its file.
+            UserError: the item is no picture.
+        """
+        return Decoded(self._pixels(i))
+
+    def stamps(self) -> NDArray[np.int64]:
+        """Return bytes and digest of each image (N, 2), -1 if it cannot be read; the first call reads all."""
+        if self._stamps is None:
+            stamps = np.full((len(self), 2), -1, np.int64)
+            for i in range(len(self)):
+                try:
+                    data = self.bytes(i)
+                except UndecodableImage:
+                    continue
+                digest = hashlib.blake2b(data, digest_size=8).digest()
+                stamps[i] = len(data), int.from_bytes(digest, "little", signed=True)
+            self._stamps = stamps
+        return self._stamps
+
+    def pixels(self) -> None:
+        """Return None: they are asked for one by one."""
+        return None
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {name: value for name, value in vars(self).items() if name != "_lock"}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        vars(self).update(state)
+        self._lock = threading.Lock()
+
+    def _item(self, i: int) -> Any:
+        with self._lock:  # nobody promised that it can be asked by several threads
+            try:
+                return self._dataset[i]
+            except OSError as error:  # Pillow's word for a file that is missing, damaged or no image
+                raise UndecodableImage(f"item {i} of {self.root} cannot be read: {error}") from error
+
+    def _first(self) -> Any:
+        """Return the first item that can be read, and make sure that it is a picture."""
+        for i in range(len(self)):
+            with suppress(UndecodableImage):
+                item = self._item(i)
+                self._picture(item, i)
+                return item
+        raise UserError(f"none of the {len(self)} items of {self.root} can be read: see what they are.")
+
+    def _pixels(self, i: int) -> NDArray[np.uint8]:
+        return self._picture(self._item(i), i)
+
+    def _picture(self, item: Any, i: int) -> NDArray[np.uint8]:
+        """Return the picture of an item as (H, W, 3) uint8."""
+        picture = item[0] if isinstance(item, tuple) and item else item
+        if isinstance(picture, Image.Image) and picture.mode != "F":  # whose range nobody knows
+            try:
+                return as_rgb(picture)
+            except OSError as error:  # a file is decoded when its pixels are asked for
+                raise UndecodableImage(f"item {i} of {self.root} cannot be read: {error}") from error
+        if isinstance(picture, Tensor):
+            if picture.dtype == torch.uint8 and picture.ndim == 3 and len(picture) in (1, 3):
+                return np.ascontiguousarray(picture.cpu().expand(3, -1, -1).permute(1, 2, 0).numpy())
+        elif isinstance(picture, np.ndarray) and picture.dtype == np.uint8 and picture.shape[2:] == (3,):
+            return np.ascontiguousarray(picture)
+        raise UserError(
+            f"item {i} of {self.root} is {_kind(picture)}; it must be a PIL image, an array (H, W, 3) of "
+            "uint8 or a tensor (3, H, W) of uint8, alone or in a tuple with an int, its label."
+        )
+
+    def _labels(self, first: Any) -> tuple[NDArray[np.int64] | None, tuple[str, ...]]:
+        given = getattr(self._dataset, "targets", getattr(self._dataset, "labels", None))
+        if given is not None:
+            numbers = _integers(given, len(self))
+            return (None, ()) if numbers is None else self._named(numbers)
+        if not _has_label(first):
+            return None, ()
+        found = np.zeros(len(self), np.int64)
+        for i in range(len(self)):
+            try:
+                item = self._item(i)
+            except UndecodableImage as error:
+                raise UserError(
+                    f"{error}; labels are read from the items, so repair it, or give the data set `targets`."
+                ) from error
+            if not _has_label(item):
+                raise UserError(
+                    f"item {i} of {self.root} is {_kind(item)}, but others are a tuple of a picture and an "
+                    "int; give every item its label or none."
+                )
+            found[i] = int(item[1])
+        return self._named(found)
+
+    def _named(self, labels: NDArray[np.int64]) -> tuple[NDArray[np.int64], tuple[str, ...]]:
+        """Return labels that count from 0, and the names of their classes."""
+        names = getattr(self._dataset, "classes", None)
+        known = tuple(map(str, names)) if isinstance(names, Sequence) and not isinstance(names, str) else ()
+        if labels.ndim > 1:
+            fits = len(known) == labels.shape[1]
+            return labels, known if fits else tuple(map(str, range(labels.shape[1])))
+        if known and labels.min() >= 0 and labels.max() < len(known):
+            return labels, known
+        values, numbers = np.unique(labels, return_inverse=True)
+        return numbers.astype(np.int64), tuple(str(value) for value in values.tolist())
+
+
+def _has_label(item: Any) -> bool:
+    """Return whether an item is a tuple with an int behind the picture."""
+    if not isinstance(item, tuple) or len(item) < 2:
+        return False
+    label = item[1]
+    if isinstance(label, (Tensor, np.ndarray)):
+        return label.ndim == 0 and _integers(label[None], 1) is not None
+    return isinstance(label, (int, np.integer)) and not isinstance(label, bool)
+
+
+def _integers(values: Any, length: int) -> NDArray[np.int64] | None:
+    """Return labels as (N,) int64, or (N, C) of 0 and 1; None where they are something else."""
+    try:
+        array = np.asarray(values.cpu() if isinstance(values, Tensor) else values)
+    except ValueError:  # rows of different lengths, such as boxes
+        return None
+    if array.ndim == 0 or len(array) != length:
+        return None
+    is_table = array.ndim == 2 and array.dtype.kind in "iub" and bool(np.isin(array, (0, 1)).all())
+    is_row = array.ndim == 1 and array.dtype.kind in "iu"
+    return array.astype(np.int64) if is_row or is_table else None
+
+
+def _kind(value: Any) -> str:
+    """Return in words what something is."""
+    if isinstance(value, (Tensor, np.ndarray)):
+        what = "a tensor" if isinstance(value, Tensor) else "an array"
+        return f"{what} {tuple(value.shape)} of {str(value.dtype).removeprefix('torch.')}"
+    if isinstance(value, Image.Image):
+        return f"a PIL image of mode {value.mode}"
+    return f"of type {type(value).__name__}"
