@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from byol.model.norm import BatchNorm, GroupNorm, NoNorm, Norm
-from byol.model.predictor import DirectPred, Linear, NoPredictor
+from byol.model.predictor import DirectPred, LinearPredictor, NoPredictor
 from byol.model.target import ConstantEma, Fixed, Shared
 from byol.optim import AdamW, Lars, Sgd
 from byol.recipe.spec import Recipe
@@ -85,7 +85,7 @@ def predictor_and_target() -> Table:
     """Predictor (none, linear, MLP, DirectPred) x target (shared, moving average, fixed)."""
     predictors: dict[str, Change] = {
         "none": put(predictor=NoPredictor()),
-        "linear": put(predictor=Linear()),
+        "linear": put(predictor=LinearPredictor()),
         "MLP": put(),
         "DirectPred": put(predictor=DirectPred()),
     }

@@ -19,7 +19,7 @@ from byol.model.initialization import Initialization
 from byol.model.predictor import (
     DirectCopy,
     DirectPred,
-    Linear,
+    LinearPredictor,
     NoPredictor,
     OptimalLinear,
     SimSiamPredictor,
@@ -30,7 +30,14 @@ from byol.optim import AdamW, Lars, Sgd
 from byol.schedule import ConstantRate, FollowingRate
 
 Predictor = (
-    Mlp | Linear | SymmetricLinear | SimSiamPredictor | DirectPred | DirectCopy | OptimalLinear | NoPredictor
+    Mlp
+    | LinearPredictor
+    | SymmetricLinear
+    | SimSiamPredictor
+    | DirectPred
+    | DirectCopy
+    | OptimalLinear
+    | NoPredictor
 )
 
 

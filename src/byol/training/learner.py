@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from byol.algorithm import Online
 from byol.model.encoder import representation_dim
 from byol.model.initialization import initialize
-from byol.model.norm import synchronize
+from byol.model.synchronized import synchronize
 from byol.model.target import EmaTarget, SharedTarget
 from byol.recipe.spec import Recipe
 from byol.system.device import Device

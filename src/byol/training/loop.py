@@ -166,6 +166,7 @@ def pretrain(
                     [view.contiguous(memory_format=device.memory_format) for view in batch.views],
                     lr,
                     tau,
+                    pairs=recipe.views.pairs,
                     predictor_lr=timeline.predictor_lr(batch.step),
                     loss_weight=recipe.loss_weight,
                     micro_batches=recipe.micro_batches,

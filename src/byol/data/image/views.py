@@ -100,6 +100,11 @@ class _Views:
         """Side of each view in pixels."""
         return tuple(size for _, size in self.drawn)
 
+    @property
+    def pairs(self) -> tuple[tuple[int, int], ...]:
+        """Which view predicts which: every one predicts the first two, but not itself."""
+        return tuple((i, j) for i in range(len(self.drawn)) for j in range(2) if i != j)
+
     def boxes(
         self, seed: int, step: int, index: Indices, heights: Indices, widths: Indices
     ) -> tuple[Indices, ...]:
