@@ -27,7 +27,7 @@ LAYERS = [  # a module imports only rows below its own, or its own row's folder
     {"data.image.views", "data.index.archive", "data.index.mapped"},
     {"data.draws", "data.image.resample", "data.order", "optim"},
     {"data.image.decode"},
-    {"model.predictor", "model.target", "weights.zoo"},
+    {"model.maps", "model.predictor", "model.target", "weights.zoo"},
     {"model.encoder"},
     {"model.resnet"},
     {"algorithm", "model.head", "model.initialization"},
