@@ -8,12 +8,14 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from byol.algorithm import Branch, Online, bootstrap_step
+    from byol.algorithm import Branch, Online, bootstrap_loss, bootstrap_step
     from byol.data.packing import pack
     from byol.errors import Interrupted, UserError
     from byol.evaluate.judging import compare, judge, measure, transfer
     from byol.evaluate.protocol import FewLabels, FineTune, Knn, Linear, LinearSgd, Retrain
     from byol.evaluate.result import Comparison, Measured, Result, Transfer
+    from byol.model.maps import Stages, stages
+    from byol.module import Byol
     from byol.recipe.names import RECIPES, named
     from byol.recipe.spec import Recipe, diff, read_recipe
     from byol.training.loop import pretrain
@@ -22,7 +24,11 @@ if TYPE_CHECKING:
 _HOME = {
     "Branch": "algorithm",
     "Online": "algorithm",
+    "bootstrap_loss": "algorithm",
     "bootstrap_step": "algorithm",
+    "Stages": "model.maps",
+    "stages": "model.maps",
+    "Byol": "module",
     "compare": "evaluate.judging",
     "judge": "evaluate.judging",
     "measure": "evaluate.judging",
@@ -53,6 +59,7 @@ _HOME = {
 __all__ = [
     "RECIPES",
     "Branch",
+    "Byol",
     "Comparison",
     "FewLabels",
     "FineTune",
@@ -66,8 +73,10 @@ __all__ = [
     "Recipe",
     "Result",
     "Retrain",
+    "Stages",
     "Transfer",
     "UserError",
+    "bootstrap_loss",
     "bootstrap_step",
     "compare",
     "diff",
@@ -78,6 +87,7 @@ __all__ = [
     "pack",
     "pretrain",
     "read_recipe",
+    "stages",
     "transfer",
 ]
 

@@ -127,23 +127,29 @@ class Timm:
         return network
 
 
-def representation_dim(encoder: nn.Module, size: int) -> int:
-    """Return D of an encoder by showing it one empty image of (3, size, size).
+def representation_dim(encoder: nn.Module, size: int | tuple[int, int], channels: int = 3) -> int:
+    """Return D of an encoder by showing it two empty images.
+
+    Args:
+        encoder: maps (B, channels, H, W) to (B, D).
+        size: H and W in pixels, or the side of a square.
+        channels: of the images.
 
     Raises:
         UserError: the encoder cannot take such images, or the output is not (B, D).
     """
     like = next(encoder.parameters(), torch.zeros(()))
-    images = torch.zeros(2, 3, size, size, dtype=like.dtype, device=like.device)
+    height, width = (size, size) if isinstance(size, int) else size
+    images = torch.zeros(2, channels, height, width, dtype=like.dtype, device=like.device)
     try:
         with torch.no_grad(), in_eval_mode(encoder):
             output = encoder(images)
     except (RuntimeError, ValueError, AssertionError) as error:  # what torch and timm raise at a wrong size
         why = str(error).split("\n")[0]
-        raise UserError(f"the encoder cannot take images of {size} x {size} px: {why}") from error
+        raise UserError(f"the encoder cannot take images of {height} x {width} px: {why}") from error
     if not isinstance(output, Tensor) or output.ndim != 2 or len(output) != 2:
         shape = tuple(output.shape) if isinstance(output, Tensor) else type(output).__name__
-        raise UserError(f"the encoder maps (2, 3, {size}, {size}) to {shape}; it must give (2, D).")
+        raise UserError(f"the encoder maps {tuple(images.shape)} to {shape}; it must give (2, D).")
     return output.shape[1]
 
 
