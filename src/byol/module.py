@@ -86,7 +86,7 @@ class Byol(nn.Module):
         keep_encoder: bool = True,
     ) -> None:
         super().__init__()
-        self.dim = representation_dim(encoder, sample[1:], sample[0])
+        self.dim = representation_dim(encoder, sample)
         g = projector.build(self.dim)
         size = _outputs(g, self.dim)
         self.online = Online(encoder, g, predictor.build(size))
@@ -122,7 +122,7 @@ class Byol(nn.Module):
         """Return the same as `of`, drawn from torch's random numbers as they are."""
         own = recipe.encoder.build() if encoder is None else encoder
         for size in {*recipe.views.sizes, recipe.evaluation_size}:
-            representation_dim(own, size)  # says so where it cannot take them
+            representation_dim(own, (3, size, size))  # says so where it cannot take them
         return cls(
             own,
             projector=recipe.projector,

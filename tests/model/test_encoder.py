@@ -81,7 +81,7 @@ def test_the_small_network_is_as_wide_as_it_is_told() -> None:
 
 
 def test_a_timm_network_is_built_by_name_and_a_wrong_name_is_one_sentence() -> None:
-    assert representation_dim(Timm(name="resnet10t").build(), 32) == 512
+    assert representation_dim(Timm(name="resnet10t").build(), (3, 32, 32)) == 512
     with pytest.raises(UserError, match="no network named 'resnet1234'"):
         Timm(name="resnet1234").build()
 
@@ -89,14 +89,14 @@ def test_a_timm_network_is_built_by_name_and_a_wrong_name_is_one_sentence() -> N
 def test_looking_for_the_dimension_leaves_mode_and_statistics_alone() -> None:
     encoder = ConvNet(widths=(4,)).build().train()
     before = {name: tensor.clone() for name, tensor in encoder.state_dict().items()}
-    assert representation_dim(encoder, 8) == 4
+    assert representation_dim(encoder, (3, 8, 8)) == 4
     assert encoder.training
     assert all(torch.equal(tensor, before[name]) for name, tensor in encoder.state_dict().items())
 
 
 def test_an_encoder_that_is_not_one_is_told_so() -> None:
     with pytest.raises(UserError, match=r"it must give \(2, D\)"):
-        representation_dim(nn.Conv2d(3, 4, 3), 8)
+        representation_dim(nn.Conv2d(3, 4, 3), (3, 8, 8))
 
 
 def test_an_own_module_is_loaded_with_its_weights(tmp_path: Path) -> None:

@@ -243,7 +243,9 @@ def _settings(protocol: EvaluationProtocol) -> dict[str, Any]:
 
 def _opened(encoder: Encoder) -> Pretrained:
     opened = encoder if isinstance(encoder, Pretrained) else load(encoder)
-    representation_dim(opened.encoder, opened.size)  # says so where it gives anything but (B, D)
+    representation_dim(
+        opened.encoder, (3, opened.size, opened.size)
+    )  # says so where it gives anything but (B, D)
     return opened
 
 

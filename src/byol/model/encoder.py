@@ -5,7 +5,7 @@ A name alone (`ResNet`, `ConvNet`, `Timm`) is a spec, plain frozen data that a r
 can stand in for these. Our networks also give their maps: `stages(images)`, `strides` and `channels`.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import pairwise
@@ -127,29 +127,27 @@ class Timm:
         return network
 
 
-def representation_dim(encoder: nn.Module, size: int | tuple[int, int], channels: int = 3) -> int:
-    """Return D of an encoder by showing it two empty images.
+def representation_dim(encoder: nn.Module, shape: Sequence[int]) -> int:
+    """Return D of an encoder by showing it two empty inputs.
 
     Args:
-        encoder: maps (B, channels, H, W) to (B, D).
-        size: H and W in pixels, or the side of a square.
-        channels: of the images.
+        encoder: maps (B, *shape) to (B, D).
+        shape: of one input, such as (C, H, W).
 
     Raises:
-        UserError: the encoder cannot take such images, or the output is not (B, D).
+        UserError: the encoder cannot take such inputs, or the output is not (B, D).
     """
     like = next(encoder.parameters(), torch.zeros(()))
-    height, width = (size, size) if isinstance(size, int) else size
-    images = torch.zeros(2, channels, height, width, dtype=like.dtype, device=like.device)
+    sample = torch.zeros(2, *shape, dtype=like.dtype, device=like.device)
     try:
         with torch.no_grad(), in_eval_mode(encoder):
-            output = encoder(images)
+            output = encoder(sample)
     except (RuntimeError, ValueError, AssertionError) as error:  # what torch and timm raise at a wrong size
         why = str(error).split("\n")[0]
-        raise UserError(f"the encoder cannot take images of {height} x {width} px: {why}") from error
+        raise UserError(f"the encoder cannot take an input of shape {tuple(shape)}: {why}") from error
     if not isinstance(output, Tensor) or output.ndim != 2 or len(output) != 2:
-        shape = tuple(output.shape) if isinstance(output, Tensor) else type(output).__name__
-        raise UserError(f"the encoder maps {tuple(images.shape)} to {shape}; it must give (2, D).")
+        found = tuple(output.shape) if isinstance(output, Tensor) else type(output).__name__
+        raise UserError(f"the encoder maps {tuple(sample.shape)} to {found}; it must give (2, D).")
     return output.shape[1]
 
 
