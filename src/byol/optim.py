@@ -163,8 +163,11 @@ class LarsOptimizer(torch.optim.Optimizer):
 
     @torch.no_grad()
     def step(self, closure: Callable[[], float] | None = None) -> float | None:
-        """Take one step; a closure is not supported because the training step owns the backward pass."""
-        assert closure is None
+        """Take one step. A closure first computes gradients and loss, which is returned (Lightning)."""
+        loss = None
+        if closure is not None:
+            with torch.enable_grad():
+                loss = closure()
         for group in self.param_groups:
             weights = [p for p in group["params"] if p.grad is not None]
             if not weights:
@@ -183,4 +186,4 @@ class LarsOptimizer(torch.optim.Optimizer):
             torch._foreach_mul_(momenta, group["momentum"])
             torch._foreach_add_(momenta, updates)
             torch._foreach_add_(weights, momenta, alpha=-group["lr"])
-        return None
+        return loss
