@@ -12,8 +12,14 @@ if TYPE_CHECKING:
     from byol.data.packing import pack
     from byol.errors import Interrupted, UserError
     from byol.evaluate.judging import compare, judge, measure, transfer
-    from byol.evaluate.protocol import FewLabels, FineTune, Knn, Linear, LinearSgd, Retrain
-    from byol.evaluate.result import Comparison, Measured, Result, Transfer
+    from byol.evaluate.measured import Measured
+    from byol.evaluate.protocol.few_labels import FewLabels
+    from byol.evaluate.protocol.finetune import FineTune
+    from byol.evaluate.protocol.knn import Knn
+    from byol.evaluate.protocol.linear import LinearProbe
+    from byol.evaluate.protocol.linear_sgd import LinearSgd
+    from byol.evaluate.protocol.retrain import Retrain
+    from byol.evaluate.result import Comparison, Result, Transfer
     from byol.model.maps import Stages, stages
     from byol.module import Byol
     from byol.recipe.names import RECIPES, named
@@ -33,14 +39,14 @@ _HOME = {
     "judge": "evaluate.judging",
     "measure": "evaluate.judging",
     "transfer": "evaluate.judging",
-    "FewLabels": "evaluate.protocol",
-    "FineTune": "evaluate.protocol",
-    "Knn": "evaluate.protocol",
-    "Linear": "evaluate.protocol",
-    "LinearSgd": "evaluate.protocol",
-    "Retrain": "evaluate.protocol",
+    "FewLabels": "evaluate.protocol.few_labels",
+    "FineTune": "evaluate.protocol.finetune",
+    "Knn": "evaluate.protocol.knn",
+    "LinearProbe": "evaluate.protocol.linear",
+    "LinearSgd": "evaluate.protocol.linear_sgd",
+    "Retrain": "evaluate.protocol.retrain",
     "Comparison": "evaluate.result",
-    "Measured": "evaluate.result",
+    "Measured": "evaluate.measured",
     "Result": "evaluate.result",
     "Transfer": "evaluate.result",
     "pack": "data.packing",
@@ -65,7 +71,7 @@ __all__ = [
     "FineTune",
     "Interrupted",
     "Knn",
-    "Linear",
+    "LinearProbe",
     "LinearSgd",
     "Measured",
     "Online",

@@ -125,42 +125,44 @@ def evaluate(words: list[str]) -> None:
 
 def _knn(words: list[str]) -> None:
     """weighted nearest neighbours, also of one labelled set alone"""
-    from byol.evaluate.protocol import Knn
+    from byol.evaluate.protocol.knn import Knn
 
     _judge("knn", Knn, words)
 
 
 def _linear(words: list[str]) -> None:
     """logistic regression on frozen features by L-BFGS, 45 strengths"""
-    from byol.evaluate.protocol import Linear
+    from byol.evaluate.protocol.linear import LinearProbe
 
-    _judge("linear", Linear, words)
+    _judge("linear", LinearProbe, words)
 
 
 def _linear_paper(words: list[str]) -> None:
     """a classifier on the frozen encoder by SGD on random crops, as published"""
-    from byol.evaluate.protocol import LinearSgd
+    from byol.evaluate.protocol.linear_sgd import LinearSgd
 
     _judge("linear-paper", LinearSgd, words)
 
 
 def _finetune(words: list[str]) -> None:
     """the whole network learns"""
-    from byol.evaluate.protocol import FineTune
+    from byol.evaluate.protocol.finetune import FineTune
 
     _judge("finetune", FineTune, words)
 
 
 def _fewlabel_linear(words: list[str]) -> None:
-    """a share of the labels, logistic regression on frozen features"""
-    from byol.evaluate.protocol import FewLabels, Linear
+    """a fraction of the labels, logistic regression on frozen features"""
+    from byol.evaluate.protocol.few_labels import FewLabels
+    from byol.evaluate.protocol.linear import LinearProbe
 
-    _judge("fewlabel-linear", FewLabels, words, by=Linear(held_out=0.2))
+    _judge("fewlabel-linear", FewLabels, words, by=LinearProbe(held_out=0.2))
 
 
 def _fewlabel_finetune(words: list[str]) -> None:
-    """a share of the labels, the whole network learns"""
-    from byol.evaluate.protocol import FewLabels, Retrain
+    """a fraction of the labels, the whole network learns"""
+    from byol.evaluate.protocol.few_labels import FewLabels
+    from byol.evaluate.protocol.retrain import Retrain
 
     _judge("fewlabel-finetune", FewLabels, words, by=Retrain())
 
@@ -202,7 +204,9 @@ def _judge(name: str, kind: type[Any], words: list[str], **slots: Any) -> None:
         raise UserError(f"say which encoder: byol eval {name} RUN --data PATH.")
     given: Any = _parse(flags, words, None, f"byol eval {name} RUN")
     protocol = kind(**{one.name: getattr(given, one.name) for one in fields(kind)})
-    result = judge(protocol, str(run), given.data, test=given.test, against=given.against, seed=given.seed)
+    result = judge(
+        str(run), given.data, protocol=protocol, test=given.test, against=given.against, seed=given.seed
+    )
     if given.json:
         print(json.dumps(result.to_json()))
     else:
@@ -213,7 +217,8 @@ def _judge(name: str, kind: type[Any], words: list[str], **slots: Any) -> None:
 def _transfer(words: list[str]) -> None:
     """linear and fine-tune on several sets: --data PATH PATH ..."""
     from byol.evaluate.judging import transfer
-    from byol.evaluate.protocol import FineTune, Linear
+    from byol.evaluate.protocol.finetune import FineTune
+    from byol.evaluate.protocol.linear import LinearProbe
 
     @dataclass(frozen=True, kw_only=True)
     class Asked:
@@ -232,7 +237,7 @@ def _transfer(words: list[str]) -> None:
         against: tuple[str, ...] = ()
         seed: int = 0
         json: bool = False
-        linear: Linear = field(default_factory=Linear)
+        linear: LinearProbe = field(default_factory=LinearProbe)
         finetune: FineTune = field(default_factory=FineTune)
 
     run, words = _take_name(words)
@@ -283,7 +288,9 @@ def compare(words: list[str]) -> int:
     from typing import Literal
 
     from byol.evaluate.judging import compare
-    from byol.evaluate.protocol import FineTune, Knn, Linear
+    from byol.evaluate.protocol.finetune import FineTune
+    from byol.evaluate.protocol.knn import Knn
+    from byol.evaluate.protocol.linear import LinearProbe
 
     @dataclass(frozen=True, kw_only=True)
     class Compare:
@@ -310,7 +317,7 @@ def compare(words: list[str]) -> int:
     if b is None and not {"-h", "--help"} & set(words):
         raise UserError("say which two encoders: byol compare RUN_A RUN_B --data PATH.")
     given = _parse(Compare, words, None, "byol compare RUN_A RUN_B")
-    protocol = {"knn": Knn, "linear": Linear, "finetune": FineTune}[given.protocol]()
+    protocol = {"knn": Knn, "linear": LinearProbe, "finetune": FineTune}[given.protocol]()
     found = compare(str(a), str(b), given.data, protocol=protocol, test=given.test, seed=given.seed)
     if given.json:
         print(json.dumps(found.to_json()))
