@@ -8,7 +8,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from byol.algorithm import Branch, Online, bootstrap_step
+    from byol.algorithm import Branch, Online, bootstrap_loss, bootstrap_step
     from byol.data.packing import pack
     from byol.errors import Interrupted, UserError
     from byol.evaluate.judging import compare, judge, measure, transfer
@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from byol.evaluate.protocol.linear_sgd import LinearSgd
     from byol.evaluate.protocol.retrain import Retrain
     from byol.evaluate.result import Comparison, Result, Transfer
+    from byol.model.maps import Stages, stages
+    from byol.module import Byol
     from byol.recipe.names import RECIPES, named
     from byol.recipe.spec import Recipe, diff, read_recipe
     from byol.training.loop import pretrain
@@ -28,7 +30,11 @@ if TYPE_CHECKING:
 _HOME = {
     "Branch": "algorithm",
     "Online": "algorithm",
+    "bootstrap_loss": "algorithm",
     "bootstrap_step": "algorithm",
+    "Stages": "model.maps",
+    "stages": "model.maps",
+    "Byol": "module",
     "compare": "evaluate.judging",
     "judge": "evaluate.judging",
     "measure": "evaluate.judging",
@@ -59,6 +65,7 @@ _HOME = {
 __all__ = [
     "RECIPES",
     "Branch",
+    "Byol",
     "Comparison",
     "FewLabels",
     "FineTune",
@@ -72,8 +79,10 @@ __all__ = [
     "Recipe",
     "Result",
     "Retrain",
+    "Stages",
     "Transfer",
     "UserError",
+    "bootstrap_loss",
     "bootstrap_step",
     "compare",
     "diff",
@@ -84,6 +93,7 @@ __all__ = [
     "pack",
     "pretrain",
     "read_recipe",
+    "stages",
     "transfer",
 ]
 
