@@ -1,4 +1,4 @@
-"""A docstring's `Source:` becomes a section of its own on the site, where Markdown would run it into the text above."""
+"""On the site a docstring's `Source:` is a section of its own; Markdown would run it into the text above."""
 
 import re
 from typing import Any
