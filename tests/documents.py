@@ -4,7 +4,7 @@ Every page has a folder of its own, in which its blocks are run from the first t
 beforehand:
 
 - `photos/`: pictures without labels; `photos.txt`: a list of them; `a.jpg`, `b.png`: two more;
-- `labelled/`: pictures of two classes in `train/` and `test/`;
+- `labelled/`, `flowers/`: pictures of two classes in `train/` and `test/`;
 - `RUN`, `RUN_A`, `RUN_B`: finished runs of a small recipe (a page that makes its own RUN finds none).
 
 Python blocks of a page share their names, as in a notebook. A Python block whose title is the name of a file
@@ -23,6 +23,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from itertools import product
 from pathlib import Path
 from textwrap import dedent
 from typing import Any
@@ -139,10 +140,10 @@ def draw_pictures(folder: Path) -> None:
     (folder / "photos.txt").write_text("".join(f"{one.relative_to(folder)}\n" for one in paths))
     picture(folder / "a.jpg", 0)
     picture(folder / "b.png", 1)
-    for split, count in (("train", 16), ("test", 8)):
-        for number in range(count):
+    for name, split in product(("labelled", "flowers"), ("train", "test")):
+        for number in range({"train": 16, "test": 8}[split]):
             color = number % 2
-            picture(folder / "labelled" / split / ("red", "green")[color] / f"{number:02d}.jpg", color)
+            picture(folder / name / split / ("red", "green")[color] / f"{number:02d}.jpg", color)
 
 
 def run_page(page: str, chosen: Callable[[Block], bool] = lambda block: block.is_run) -> None:
