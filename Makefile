@@ -19,7 +19,7 @@ test-frameworks: .venv/ready-frameworks
 
 # The site, into site/; every page and every link is checked, and nothing is fetched.
 docs: $(READY)
-	.venv/bin/mkdocs build --strict --quiet
+	NO_MKDOCS_2_WARNING=1 .venv/bin/mkdocs build --strict
 
 $(READY): requirements/lock.txt pyproject.toml
 	$(PYTHON) -m venv .venv
