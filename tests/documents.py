@@ -141,7 +141,7 @@ def draw_pictures(folder: Path) -> None:
     picture(folder / "a.jpg", 0)
     picture(folder / "b.png", 1)
     for name, split in product(("labelled", "flowers"), ("train", "test")):
-        for number in range({"train": 16, "test": 8}[split]):
+        for number in range({"train": 32, "test": 12}[split]):
             color = number % 2
             picture(folder / name / split / ("red", "green")[color] / f"{number:02d}.jpg", color)
 
