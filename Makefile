@@ -20,6 +20,7 @@ test-frameworks: .venv/ready-frameworks
 # The site, into site/; every page and every link is checked, and nothing is fetched.
 docs: $(READY)
 	NO_MKDOCS_2_WARNING=1 .venv/bin/mkdocs build --strict
+	! grep -rlE '<(script|link|img|iframe)[^>]*(src|href)="?(https?:)?//' site --include='*.html'
 
 $(READY): requirements/lock.txt pyproject.toml
 	$(PYTHON) -m venv .venv
