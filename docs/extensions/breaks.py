@@ -1,4 +1,4 @@
-"""On the site long names in tables may break after a dot, so that the columns beside them keep their width."""
+"""On the site long names in tables may break after a dot, so that other columns keep their width."""
 
 import re
 from typing import Any
