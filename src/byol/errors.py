@@ -4,6 +4,8 @@
 class UserError(ValueError):
     """One clear sentence: the value, the limit, the remedy. The command line exits with code 2."""
 
+    exit_code = 2
+
 
 def refuse_below(name: str, value: float, least: float) -> None:
     """Raise a UserError where a setting is below its least value, or NaN."""

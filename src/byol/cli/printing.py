@@ -1,0 +1,41 @@
+"""Printing an answer: the one place where results reach the terminal."""
+
+import json
+import os
+from typing import Any
+
+_SENTENCE = 40  # characters, from which a cell is text that may be wrapped rather than a name or a number
+
+
+def show(answer: Any, *, as_json: bool) -> int:
+    """Print what a function returned, and return the exit code that goes with it.
+
+    Args:
+        answer: anything with `table()`, `sentence()` and `to_json()`; an `exit_code` is its own, else 0.
+        as_json: print one JSON object instead of table and sentence.
+    """
+    if os.environ.get("RANK", "0") == "0":  # of the processes of torchrun, one speaks
+        if as_json:
+            print(json.dumps(answer.to_json()))
+        else:
+            rows, sentence = answer.table(), answer.sentence()
+            if len(rows) > 1:
+                _print_table(rows)
+            if sentence:
+                print(sentence)
+    return int(getattr(answer, "exit_code", 0))
+
+
+def _print_table(rows: list[list[str]]) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    table = Table(box=None, pad_edge=False)
+    for title, width in zip(rows[0], widths, strict=True):
+        table.add_column(title, no_wrap=width <= _SENTENCE)
+    for row in rows[1:]:
+        table.add_row(*row)
+    console = Console(markup=False, highlight=False)
+    console.width = max(console.width, sum(min(width, _SENTENCE) + 2 for width in widths))
+    console.print(table)
