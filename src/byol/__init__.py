@@ -7,88 +7,76 @@ The names below are the public ones. Each is imported when it is first used, so 
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-if TYPE_CHECKING:
-    from byol.algorithm import Branch, Online, bootstrap_step
-    from byol.data.packing import pack
-    from byol.errors import Interrupted, UserError
-    from byol.evaluate.judging import compare, judge, measure, transfer
-    from byol.evaluate.protocol import FewLabels, FineTune, Knn, Linear, LinearSgd, Retrain
-    from byol.evaluate.result import Comparison, Measured, Result, Transfer
-    from byol.recipe.names import RECIPES, named
-    from byol.recipe.spec import Recipe, diff, read_recipe
-    from byol.training.loop import pretrain
-    from byol.weights.pretrained import Pretrained, load
+if TYPE_CHECKING:  # what the table below says, for those who read types
+    from byol.algorithm import Branch as Branch
+    from byol.algorithm import Online as Online
+    from byol.algorithm import bootstrap_step as bootstrap_step
+    from byol.errors import Interrupted as Interrupted
+    from byol.errors import UserError as UserError
+    from byol.evaluate.protocol import FewLabels as FewLabels
+    from byol.evaluate.protocol import FineTune as FineTune
+    from byol.evaluate.protocol import Knn as Knn
+    from byol.evaluate.protocol import LinearSgd as LinearSgd
+    from byol.evaluate.protocol import Retrain as Retrain
+    from byol.evaluate.result import Comparison as Comparison
+    from byol.evaluate.result import Measured as Measured
+    from byol.evaluate.result import Result as Result
+    from byol.evaluate.result import Transfer as Transfer
+    from byol.interim import LinearProbe as LinearProbe
+    from byol.interim import Run as Run
+    from byol.interim import ablate as ablate
+    from byol.interim import bench as bench
+    from byol.interim import compare as compare
+    from byol.interim import export as export
+    from byol.interim import import_official as import_official
+    from byol.interim import judge as judge
+    from byol.interim import measure as measure
+    from byol.interim import pack as pack
+    from byol.interim import pretrain as pretrain
+    from byol.interim import read_recipe as read_recipe
+    from byol.interim import recipes as recipes
+    from byol.interim import resume as resume
+    from byol.interim import transfer as transfer
+    from byol.recipe.names import RECIPES as RECIPES
+    from byol.recipe.names import named as named
+    from byol.recipe.spec import Recipe as Recipe
+    from byol.recipe.spec import diff as diff
+    from byol.weights.pretrained import Pretrained as Pretrained
+    from byol.weights.pretrained import load as load
 
-_HOME = {
-    "Branch": "algorithm",
-    "Online": "algorithm",
-    "bootstrap_step": "algorithm",
-    "compare": "interim",
-    "judge": "interim",
-    "measure": "interim",
-    "transfer": "interim",
-    "resume": "interim", "bench": "interim", "ablate": "interim", "import_official": "interim", "export": "interim",
-    "recipes": "interim", "Run": "interim", "LinearProbe": "interim",
-    "FewLabels": "evaluate.protocol",
-    "FineTune": "evaluate.protocol",
-    "Knn": "evaluate.protocol",
-    "Linear": "evaluate.protocol",
-    "LinearSgd": "evaluate.protocol",
-    "Retrain": "evaluate.protocol",
-    "Comparison": "evaluate.result",
-    "Measured": "evaluate.result",
-    "Result": "evaluate.result",
-    "Transfer": "evaluate.result",
-    "pack": "interim",
-    "pretrain": "interim",
-    "Pretrained": "weights.pretrained",
-    "load": "weights.pretrained",
-    "Recipe": "recipe.spec",
-    "diff": "recipe.spec",
-    "read_recipe": "interim",
-    "RECIPES": "recipe.names",
-    "named": "recipe.names",
-    "Interrupted": "errors",
-    "UserError": "errors",
+_PUBLIC = {  # module -> its public names
+    "algorithm": ("Branch", "Online", "bootstrap_step"),
+    "errors": ("Interrupted", "UserError"),
+    "evaluate.protocol": ("FewLabels", "FineTune", "Knn", "LinearSgd", "Retrain"),
+    "evaluate.result": ("Comparison", "Measured", "Result", "Transfer"),
+    "interim": (
+        *(
+            "LinearProbe",
+            "Run",
+            "ablate",
+            "bench",
+            "compare",
+            "export",
+            "import_official",
+            "judge",
+            "measure",
+        ),
+        *("pack", "pretrain", "read_recipe", "recipes", "resume", "transfer"),
+    ),
+    "recipe.names": ("RECIPES", "named"),
+    "recipe.spec": ("Recipe", "diff"),
+    "weights.pretrained": ("Pretrained", "load"),
 }
+_HOME = {name: module for module, names in _PUBLIC.items() for name in names}
 
-__all__ = [
-    "RECIPES",
-    "Branch",
-    "Comparison",
-    "FewLabels",
-    "FineTune",
-    "Interrupted",
-    "Knn",
-    "Linear",
-    "LinearSgd",
-    "Measured",
-    "Online",
-    "Pretrained",
-    "Recipe",
-    "Result",
-    "Retrain",
-    "Transfer",
-    "UserError",
-    "bootstrap_step",
-    "compare",
-    "diff",
-    "judge",
-    "load",
-    "measure",
-    "named",
-    "pack",
-    "pretrain",
-    "read_recipe",
-    "transfer",
-]
+__all__ = list(_HOME)
 
 
 def __getattr__(name: str) -> Any:
     if name not in _HOME:
         raise AttributeError(f"module 'byol' has no attribute '{name}'")
     value = getattr(import_module(f"byol.{_HOME[name]}"), name)
-    globals()[name] = value  # to import byol/pretrain.py has put the module in the function's place
+    globals()[name] = value  # from now on it is found without this function
     return value
 
 

@@ -12,7 +12,7 @@ from torch.utils.data import Dataset
 from byol.data.packing import pack as old_pack
 from byol.errors import UserError
 from byol.evaluate import judging
-from byol.evaluate.protocol import EvaluationProtocol, FineTune, Knn, Linear
+from byol.evaluate.protocol import EvaluationProtocol, FewLabels, FineTune, Knn, Linear, LinearSgd, Retrain
 from byol.evaluate.result import Comparison, Measured, Result, Transfer
 from byol.lab import laboratory, speed
 from byol.lab.tables import TABLES
@@ -73,6 +73,13 @@ class Ablation(Simple):
 class RecipeList(Simple):
     """Recipes."""
 
+    @property
+    def text(self) -> str:
+        """What a file of the one recipe holds."""
+        import json
+
+        return json.dumps(self.fields, indent=2) if self.fields else ""
+
 
 class Run(Simple):
     """A run."""
@@ -89,6 +96,26 @@ def _data(data: Any) -> str:
 
 
 LinearProbe = Linear
+
+
+def few_labels_linear() -> FewLabels:
+    """A fraction of the labels is all there is, for a classifier on frozen features."""
+    return FewLabels(by=Linear(held_out=0.2))
+
+
+def few_labels_finetune() -> FewLabels:
+    """A fraction of the labels is all there is, and the whole network learns."""
+    return FewLabels(by=Retrain())
+
+
+PROTOCOLS: dict[str, Any] = {
+    "knn": Knn,
+    "linear": Linear,
+    "linear-paper": LinearSgd,
+    "finetune": FineTune,
+    "fewlabel-linear": few_labels_linear,
+    "fewlabel-finetune": few_labels_finetune,
+}
 
 
 def read_recipe(path: Path_) -> Recipe:
@@ -208,6 +235,10 @@ def compare(
         UserError: a value is wrong.
     """
     return judging.compare(a, b, str(data), protocol=protocol, test=test, seed=seed)
+
+
+Comparison.table = lambda self: self.result.table()  # type: ignore[attr-defined]
+Transfer.sentence = Measured.sentence = lambda self: ""  # type: ignore[attr-defined]
 
 
 def transfer(
@@ -366,6 +397,6 @@ def recipes(name: str | None = None, other: str | None = None) -> RecipeList:
         rows = tuple((key, (make.__doc__ or "").split("\n")[0]) for key, make in RECIPES.items())
         return RecipeList(f"{len(rows)} recipes.", (("recipe", "what it is"), *rows))
     if other is None:
-        return RecipeList(json.dumps(asdict(named(name)), indent=2))
+        return RecipeList("", fields=asdict(named(name)))
     differing = tuple((a, str(b), str(c)) for a, b, c in diff(named(name), named(other)))
     return RecipeList(f"{len(differing)} fields differ.", (("field", name, other), *differing))

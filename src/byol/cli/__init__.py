@@ -1,13 +1,13 @@
 """The command line: the public functions spelt in a shell.
 
-A command is read in `verbs` and `command`, its flags come from the function's signature (`signature`, `parsing`),
-help pages are `pages`, and an answer is printed in `printing`. Nothing heavy is imported until a verb is known.
+`verbs` is the table: verb -> function. A `command` is a verb with its words; its flags come from the
+function's `signature` and are read in `parsing`. `pages` are the help, `printing` shows an answer, and
+`completion` writes scripts for shells. Nothing heavy is imported until a verb is known.
 """
 
 import os
 import sys
 from collections.abc import Sequence
-
 from typing import TYPE_CHECKING
 
 from byol.errors import Interrupted, UserError

@@ -6,7 +6,7 @@ from typing import Any
 
 import byol
 from byol.cli.signature import REQUIRED, Parameter, parameters, spread_out
-from byol.cli.verbs import PROTOCOLS, Verb, choose
+from byol.cli.verbs import Verb, choose, protocols
 from byol.errors import UserError
 
 JSON = Parameter("json", bool, False, "print one JSON object instead of a table.")
@@ -64,7 +64,7 @@ class Command:
                 return {"recipe": _recipe(self.given.get("recipe", default))}
             case "protocol":
                 name = self.verb.protocol or _value_of("--protocol", self.flags) or "knn"
-                return {"protocol": choose(name, PROTOCOLS, "protocol")()}
+                return {"protocol": choose(name, protocols(), "protocol")()}
             case "protocols":
                 from inspect import signature
 

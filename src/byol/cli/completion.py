@@ -41,7 +41,9 @@ def script(words: list[str]) -> str:
     """
     if len(words) != 1 or words[0] in ("-h", "--help"):
         first, *rest = (f"{name}: {shell.how}" for name, shell in SHELLS.items())
-        raise UserError(f"say for which shell: byol completion {' | '.join(SHELLS)}. {first}; {'; '.join(rest)}.")
+        raise UserError(
+            f"say for which shell: byol completion {' | '.join(SHELLS)}. {first}; {'; '.join(rest)}."
+        )
     shell = choose(words[0], SHELLS, "shell")
     return f"# Completion of byol for {words[0]}; {shell.how}\n{shell.write(list(_commands()))}"
 
@@ -199,8 +201,9 @@ def _facts(commands: Iterable[Words]) -> str:
     lines, values = [], []
     for one in commands:
         first, second = (" ".join(one.positions[i]) if i < len(one.positions) else "" for i in (0, 1))
+        flags, several = (" ".join(sorted(names)) for names in (one.flags, one.several))
         lines.append(
-            f'    "{one.name}") flags="{" ".join(sorted(one.flags))}" several="{" ".join(sorted(one.several))}" '
+            f'    "{one.name}") flags="{flags}" several="{several}" '
             f'positions={len(one.positions)} first="{first}" second="{second}" ;;'
         )
         for flag, names in one.flags.items():
@@ -236,6 +239,11 @@ function __byol_at  # whether the words so far are these of $argv[1], and $argv[
   set -q argv[2]; or return 0
   test (count $words) -eq (math $length + $argv[2])
 end
+function __byol_among  # whether $argv[2] is the last flag so far, in a command that begins with $argv[1]
+  __byol_at $argv[1]; or return 1
+  set -l flags (commandline -opc | string match -- '--*')
+  test "$flags[-1]" = $argv[2]
+end
 function __byol_none
   test (count (commandline -opc)) -eq 1
 end
@@ -244,8 +252,13 @@ complete -c byol -f
 
 
 def _fish(commands: list[Words]) -> str:
-    lines = [f"complete -c byol -n __byol_none -a {name} -d '{_quoted(verb.does)}'" for name, verb in VERBS.items()]
-    lines += ["complete -c byol -n __byol_none -a completion", "complete -c byol -n __byol_none -l help -l version"]
+    lines = [
+        f"complete -c byol -n __byol_none -a {name} -d '{_quoted(verb.does)}'" for name, verb in VERBS.items()
+    ]
+    lines += [
+        "complete -c byol -n __byol_none -a completion",
+        "complete -c byol -n __byol_none -l help -l version",
+    ]
     lines += ["complete -c byol -n '__byol_at completion 0' -a 'bash zsh fish'"]
     for name, verb in EVALUATIONS.items():
         lines.append(f"complete -c byol -n '__byol_at eval 0' -a {name} -d '{_quoted(verb.does)}'")
@@ -254,7 +267,11 @@ def _fish(commands: list[Words]) -> str:
             lines.append(f"complete -c byol -n '__byol_at \"{one.name}\" {i}' {_fish_values(names)}")
         for flag, values in sorted(one.flags.items()):
             wanted = "" if values is None else f" -r {_fish_values(values)}"
-            lines.append(f"complete -c byol -n '__byol_at \"{one.name}\"' -l {flag.removeprefix('--')}{wanted}")
+            here = f"complete -c byol -n '__byol_at \"{one.name}\"'"
+            lines.append(f"{here} -l {flag.removeprefix('--')}{wanted}")
+            if values and flag in one.several:
+                among = here.replace("__byol_at", "__byol_among").removesuffix("'") + f" {flag}'"
+                lines.append(f"{among} {_fish_values(values)}")
     return _FISH + "\n".join(lines)
 
 

@@ -55,19 +55,22 @@ def page(command: Command) -> str:
     notes = [verb.note] if verb.note else []
     notes += [f"{hidden} more flags: byol {command.name} --help-all."] if hidden else []
     head = _head(command.name, verb.usage, does, verb.examples)
-    tail = ["", *(f"  {name:<{_FLAGS}}{_short(summary(make))}" for name, make in names.items())] if names else []
+    tail = (
+        ["", *(f"  {name:<{_FLAGS}}{_short(summary(make))}" for name, make in names.items())] if names else []
+    )
     tail += ["", *notes] if notes else []
     return "\n".join([*head, *_table(rows, HEIGHT - len(head) - len(tail)), *tail])
 
 
 def one_line(text: str, width: int) -> str:
-    """Return text on one line: all of it, its first clauses that fit, or its words that fit and three dots."""
+    """Return text on one line: all of it, the first clauses that fit, or the words that do."""
     text = text if text.endswith("...") else text.removesuffix(".")
     if len(text) <= width:
         return text
     for end in reversed(list(re.finditer(r"[.;:,](?=\s)|\s\(", text[: width + 1]))):
         clause = text[: end.start()]
-        if len(clause) > width // 3 and all(clause.count(a) == clause.count(b) for a, b in ("()", "[]")):
+        opened, closed = (sum(map(clause.count, marks)) for marks in ("([", ")]"))  # [0, 1) is whole
+        if len(clause) > width // 3 and opened == closed:
             return clause
     return textwrap.shorten(text, width, placeholder=" ...")
 
@@ -99,7 +102,7 @@ def _chosen(command: Command) -> tuple[list[Parameter], int]:
 
 
 def _table(rows: list[tuple[str, str, Any]], height: int) -> list[str]:
-    """Return a line for each word or flag; where there is room, two for those that say more than one holds."""
+    """Return a line for each word or flag; two, where there is room, for what one cannot hold."""
     column = min(_FLAGS, 2 + max(len(word) for word, *_ in rows))
     width, lines, spare = WIDTH - 2 - column, [], height - len(rows)
     for word, help, default in rows:
@@ -111,7 +114,9 @@ def _table(rows: list[tuple[str, str, Any]], height: int) -> list[str]:
         is_cut = text.removesuffix(end).endswith("...")
         chosen = both if is_cut and len(both) == 2 and spare > 0 else [text]
         spare -= len(chosen) - 1
-        lines += [f"  {start:<{WIDTH - 2 - room}}{line}" for start, line in zip([word, ""], chosen, strict=False)]
+        lines += [
+            f"  {start:<{WIDTH - 2 - room}}{line}" for start, line in zip([word, ""], chosen, strict=False)
+        ]
     return lines
 
 

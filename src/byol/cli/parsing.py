@@ -2,7 +2,6 @@
 
 import io
 import re
-
 from contextlib import redirect_stderr, redirect_stdout
 from dataclasses import field, fields, make_dataclass, replace
 from itertools import dropwhile, takewhile
@@ -107,7 +106,9 @@ def _changed(start: Any, values: Any) -> Any:
     if isinstance(start, tuple):
         return tuple(getattr(values, one.name) for one in start)
     known = {one.name for one in fields(values)}
-    return replace(start, **{one.name: getattr(values, one.name) for one in fields(start) if one.name in known})
+    return replace(
+        start, **{one.name: getattr(values, one.name) for one in fields(start) if one.name in known}
+    )
 
 
 def _refusal(command: Command, words: list[str], box: str) -> str:

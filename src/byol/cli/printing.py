@@ -2,27 +2,30 @@
 
 import json
 import os
-from typing import Any
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from byol.answer import Answer
 
 _SENTENCE = 40  # characters, from which a cell is text that may be wrapped rather than a name or a number
 
 
-def show(answer: Any, *, as_json: bool) -> int:
+def show(answer: "Answer", *, as_json: bool) -> int:
     """Print what a function returned, and return the exit code that goes with it.
 
     Args:
-        answer: anything with `table()`, `sentence()` and `to_json()`; an `exit_code` is its own, else 0.
+        answer: its `exit_code`, where it has one, is that of the command, else 0; its `text`, where it has
+            one, is what a file would hold, and is printed in place of table and sentence.
         as_json: print one JSON object instead of table and sentence.
     """
     if os.environ.get("RANK", "0") == "0":  # of the processes of torchrun, one speaks
         if as_json:
             print(json.dumps(answer.to_json()))
+        elif text := getattr(answer, "text", None):
+            print(text)
         else:
-            rows, sentence = answer.table(), answer.sentence()
-            if len(rows) > 1:
-                _print_table(rows)
-            if sentence:
-                print(sentence)
+            _print_table(answer.table())
+            print(answer.sentence())
     return int(getattr(answer, "exit_code", 0))
 
 

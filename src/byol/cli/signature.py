@@ -68,7 +68,9 @@ class Parameter(NamedTuple):
             return ""
         plain = next(one for one in _members(self.type) if one is not type(None))
         item = get_args(plain)[0] if get_origin(plain) is tuple else plain
-        word = METAVARS.get(self.name) or ("PATH" if self.is_path else getattr(item, "__name__", "VALUE").upper())
+        word = METAVARS.get(self.name) or (
+            "PATH" if self.is_path else getattr(item, "__name__", "VALUE").upper()
+        )
         return f"{word} ..." if self.is_several else "|".join(self.choices) or word
 
 
@@ -94,13 +96,13 @@ def spread_out(spec: Any, prefix: str = "") -> Iterator[Parameter]:
 
 
 def shell_type(annotation: Any) -> Any:
-    """Return what a shell can give for an annotation: words, numbers, switches, several words; None if nothing.
+    """Return what a shell can give for an annotation: words, numbers, a switch; None if nothing.
 
     Where a path may stand, text may; a module, a tensor or an open encoder cannot be given.
     """
     if get_origin(annotation) in (Sequence, tuple):
         item = shell_type(get_args(annotation)[0])
-        return None if item is None else tuple[item, ...]
+        return None if item is None else tuple[item, ...]  # type: ignore[valid-type]
     members = _members(annotation)
     possible = [one for one in members if one in (bool, int, float, str) or get_origin(one) is Literal]
     possible += [str] * any(_is_path(one) for one in members)
@@ -113,7 +115,7 @@ def shell_type(annotation: Any) -> Any:
 def summary(thing: Any) -> str:
     """Return the first sentence of a docstring, on one line."""
     paragraph = " ".join((inspect.getdoc(thing) or "").split("\n\n")[0].split())
-    return re.split(r"(?<=[.?!])\s", paragraph)[0]
+    return re.split(r"(?<=[.?!])\s(?=[A-Z])", paragraph)[0]
 
 
 def arguments(thing: Any) -> dict[str, str]:
@@ -145,5 +147,3 @@ def _is_path(annotation: Any) -> bool:
         else isinstance(get_origin(one) or one, type) and issubclass(get_origin(one) or one, os.PathLike)
         for one in _members(annotation)
     )
-
-

@@ -1,6 +1,6 @@
 """The verbs: which public function each one calls, and which of its parameters are words rather than flags.
 
-Nothing is imported here but what a line of `byol --help` needs; a function is imported when its verb is called.
+Nothing is imported here but what `byol --help` needs; a function is imported when its verb is called.
 """
 
 from collections.abc import Callable, Iterable, Mapping
@@ -76,7 +76,9 @@ def _evaluation(protocol: str, does: str, flags: str, **more: Any) -> Verb:
 EVALUATIONS = {
     verb.protocol or "": verb
     for verb in (
-        _evaluation("knn", "weighted nearest neighbours, of one labelled set alone too", "--against timm:resnet18"),
+        _evaluation(
+            "knn", "weighted nearest neighbours, of one labelled set alone too", "--against timm:resnet18"
+        ),
         _evaluation("linear", "logistic regression on frozen features, 45 strengths", "--json"),
         _evaluation("linear-paper", "a classifier by SGD on random crops, as published", "--epochs 40"),
         _evaluation("fewlabel-linear", "the same as linear, from a fraction of the labels", "--draws 5"),
@@ -92,7 +94,11 @@ EVALUATIONS = {
             hidden=("finetune.layer-decay", "finetune.weight-decay", "finetune.patience"),
         ),
         _evaluation(
-            "unlabelled", "measures that need no labels, to rank runs", "--against timm:resnet18", function="measure", start=None
+            "unlabelled",
+            "measures that need no labels, to rank runs",
+            "--against timm:resnet18",
+            function="measure",
+            start=None,
         ),
     )
 }
@@ -150,7 +156,7 @@ VERBS = {
         function="ablate",
         does="run a table of recipes under one budget",
         usage="TABLE --out PATH [flags]",
-        examples=("byol ablate predictor-target --out tables --seeds 1    # the same again goes on",),
+        examples=("byol ablate predictor-target --out tables    # once more: goes on",),
         words=("table",),
         ask={"table": "which table", "out": "where to write the table and its runs"},
         lists="table",
@@ -190,15 +196,6 @@ VERBS = {
     ),
 }
 
-PROTOCOLS: dict[str, Callable[[], Any]] = {
-    "knn": lambda: byol.Knn(),
-    "linear": lambda: byol.LinearProbe(),
-    "linear-paper": lambda: byol.LinearSgd(),
-    "fewlabel-linear": lambda: byol.FewLabels(by=byol.LinearProbe(held_out=0.2)),
-    "fewlabel-finetune": lambda: byol.FewLabels(by=byol.Retrain()),
-    "finetune": lambda: byol.FineTune(),
-}
-
 
 def find(words: list[str]) -> tuple[str, Verb, list[str]]:
     """Return the name of a command ("pack", "eval knn"), its verb, and the words behind it.
@@ -206,10 +203,11 @@ def find(words: list[str]) -> tuple[str, Verb, list[str]]:
     Raises:
         UserError: there is no such verb or protocol.
     """
-    verb, words = choose(words[0], VERBS, "command"), words[1:]
-    if verb is VERBS["eval"] and words and not words[0].startswith("-"):
+    name, *words = words
+    verb = choose(name, VERBS, "command")
+    if name == "eval" and words and not words[0].startswith("-"):
         return f"eval {words[0]}", choose(words[0], EVALUATIONS, "protocol"), words[1:]
-    return next(name for name, one in VERBS.items() if one is verb), verb, words
+    return name, verb, words
 
 
 def choose(name: str, among: Mapping[str, Value], what: str) -> Value:
@@ -244,10 +242,17 @@ def tables() -> Mapping[str, Callable[[], Any]]:
     return TABLES
 
 
+def protocols() -> Mapping[str, Callable[[], Any]]:
+    """Return the protocols by which `judge` and `compare` judge."""
+    from byol.interim import PROTOCOLS
+
+    return PROTOCOLS
+
+
 NAMES: dict[str, Callable[[], Mapping[str, Callable[[], Any]]]] = {  # parameter -> the names it may have
     "name": recipes,
     "other": recipes,
-    "protocol": lambda: PROTOCOLS,
+    "protocol": protocols,
     "recipe": recipes,
     "table": tables,
 }
