@@ -5,7 +5,7 @@ from functools import cached_property
 from typing import Any
 
 import byol
-from byol.cli.signature import REQUIRED, Parameter, parameters, spread_out
+from byol.cli.signature import REQUIRED, Parameter, arguments, parameters, spread_out
 from byol.cli.verbs import Verb, choose, protocols
 from byol.errors import UserError
 
@@ -45,9 +45,7 @@ class Command:
         """The parameters that are flags. A protocol is chosen by its name, a recipe by a word."""
         found = [one for one in parameters(self.function) if one.name not in self.verb.words]
         if self._chooses_protocol:
-            names: Any = str
-            help = "by which both are judged; its own settings are flags too."
-            found.append(Parameter("protocol", names, "knn", help))
+            found.append(Parameter("protocol", str, "knn", arguments(self.function).get("protocol", "")))
         return [*found, JSON]
 
     @cached_property

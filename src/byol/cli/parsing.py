@@ -27,7 +27,7 @@ def arguments_of(command: Command) -> tuple[dict[str, Any], bool]:
     command.refuse_missing(given)
     as_json = given.pop("json")
     for name, start in command.start.items():
-        given[name] = _changed(start, values)
+        given[name] = _changed(command, start, values)
     return given, as_json
 
 
@@ -101,14 +101,12 @@ def _fields(start: Any) -> list[Any]:
     ]
 
 
-def _changed(start: Any, values: Any) -> Any:
+def _changed(command: Command, start: Any, values: Any) -> Any:
     """Return a recipe, a protocol, or several, with the fields that the flags give them."""
     if isinstance(start, tuple):
         return tuple(getattr(values, one.name) for one in start)
-    known = {one.name for one in fields(values)}
-    return replace(
-        start, **{one.name: getattr(values, one.name) for one in fields(start) if one.name in known}
-    )
+    names = {one.name for one in fields(start)} - {one.name for one in command.parameters}
+    return replace(start, **{name: getattr(values, name) for name in names})
 
 
 def _refusal(command: Command, words: list[str], box: str) -> str:
