@@ -43,7 +43,7 @@ class Simple:
 
     def table(self) -> list[list[str]]:
         """Return the table as rows of strings; the first row is the header."""
-        return [list(row) for row in self.rows]
+        return [list(row) for row in self.rows or (("what",), ("done",))]
 
     def sentence(self) -> str:
         """Return it in words."""
@@ -158,7 +158,9 @@ def pretrain(
     if data is not None:
         recipe = replace(recipe, data=_data(data))
     if not recipe.data:
-        raise UserError("say where the images are: --data PATH (a folder, a list, an archive, a pack, or 'builtin').")
+        raise UserError(
+            "say where the images are: --data PATH (a folder, a list, an archive, a pack, or 'builtin')."
+        )
     summary = loop.pretrain(recipe, _home(out), encoder=encoder, overwrite=overwrite, workers=workers)
     return Run(f"done: {out}", fields={"value": None, **summary})
 
@@ -219,7 +221,13 @@ def judge(
 
 
 def compare(
-    a: Encoder, b: Encoder, data: Data, *, protocol: EvaluationProtocol = Knn(), test: Data | None = None, seed: int = 0
+    a: Encoder,
+    b: Encoder,
+    data: Data,
+    *,
+    protocol: EvaluationProtocol = Knn(),
+    test: Data | None = None,
+    seed: int = 0,
 ) -> Comparison:
     """Tell whether one encoder is better than another, on the same images.
 
@@ -261,7 +269,9 @@ def transfer(
     Raises:
         UserError: a value is wrong.
     """
-    return judging.transfer(encoder, [str(one) for one in data], protocols=protocols, against=against, seed=seed)
+    return judging.transfer(
+        encoder, [str(one) for one in data], protocols=protocols, against=against, seed=seed
+    )
 
 
 def measure(encoder: Encoder, data: Data, *, against: Sequence[Encoder] = (), seed: int = 0) -> Measured:
@@ -280,7 +290,13 @@ def measure(encoder: Encoder, data: Data, *, against: Sequence[Encoder] = (), se
 
 
 def pack(
-    data: Data, out: Path_, *, short_side: int = 256, quality: int = 90, raw: bool = False, overwrite: bool = False
+    data: Data,
+    out: Path_,
+    *,
+    short_side: int = 256,
+    quality: int = 90,
+    raw: bool = False,
+    overwrite: bool = False,
 ) -> Packed:
     """Write a copy of a set whose images are no larger than needed, as one file that is data like any other.
 
@@ -364,7 +380,9 @@ def import_official(file: Path_, out: Path_, *, overwrite: bool = False) -> Impo
     return Imported(str(old_import(_home(file), _home(out), overwrite=overwrite)))
 
 
-def export(encoder: Encoder, out: Path_, *, format: Literal["torch", "onnx"] = "torch", overwrite: bool = False) -> Exported:
+def export(
+    encoder: Encoder, out: Path_, *, format: Literal["torch", "onnx"] = "torch", overwrite: bool = False
+) -> Exported:
     """Write an encoder for other programs, and prove by reading it back that nothing changed.
 
     Args:

@@ -22,7 +22,9 @@ def main(words: Sequence[str] | None = None) -> int:
     0 done, 2 a wrong use, 5 a run that diverged, 128 + signal when stopped; `compare` has 3 and 4 too.
     """
     try:
-        return _run(list(sys.argv[1:] if words is None else words))
+        code = _run(list(sys.argv[1:] if words is None else words))
+        sys.stdout.flush()  # here, where a pipe that is closed can still be told from an error
+        return code
     except UserError as error:
         _tell(f"{error}")
         return error.exit_code

@@ -1,5 +1,6 @@
 """A command: a verb, the words that follow it, and the function that they call."""
 
+import re
 from collections.abc import Callable, Mapping
 from functools import cached_property
 from typing import Any
@@ -9,6 +10,7 @@ from byol.cli.signature import REQUIRED, Parameter, arguments, parameters, sprea
 from byol.cli.verbs import Verb, choose, protocols
 from byol.errors import UserError
 
+METAVARS = {"against": "RUN ...", "protocol": "NAME", "recipe": "RECIPE"}
 JSON = Parameter("json", bool, False, "print one JSON object instead of a table.")
 
 
@@ -80,6 +82,16 @@ class Command:
             else:
                 found += [field for field in spread_out(value) if field.name not in taken]
         return found
+
+    def metavar(self, one: Parameter) -> str:
+        """Return what stands for the value of a word or flag: that of the usage, or else its type."""
+        if one.name in self.verb.words:
+            words = re.findall(r"[A-Z_]+(?:\.\w+)?", self.verb.usage.split("--")[0])
+            return str(words[self.verb.words.index(one.name)])
+        there = re.search(rf"{one.flag} ([A-Z]+(?: \.\.\.)?)", self.verb.usage)
+        if there is not None and not one.is_several:
+            return there.group(1)
+        return METAVARS.get(one.name, one.metavar)
 
     @property
     def _chooses_protocol(self) -> bool:

@@ -7,7 +7,7 @@ from typing import Any
 
 from byol.cli.command import Command
 from byol.cli.signature import REQUIRED, Parameter, summary
-from byol.cli.verbs import EVALUATIONS, METAVARS, NAMES, VERBS
+from byol.cli.verbs import EVALUATIONS, NAMES, VERBS
 
 WIDTH, HEIGHT = 80, 24  # of the smallest terminal
 _FLAGS = 27  # columns of a flag and its value; what it means stands behind
@@ -49,8 +49,8 @@ def page(command: Command) -> str:
     verb, start = command.verb, command.start.get("protocol")
     does = summary(command.function if verb.protocol is None or start is None else type(start))
     shown, hidden = _chosen(command)
-    rows = [(METAVARS.get(one.name, "PATH"), one.help, one.default) for one in command.words]
-    rows += [(f"{one.flag} {one.metavar}".rstrip(), one.help, one.default) for one in shown]
+    rows = [(command.metavar(one), one.help, one.default) for one in command.words]
+    rows += [(f"{one.flag} {command.metavar(one)}".rstrip(), one.help, one.default) for one in shown]
     names = NAMES[verb.lists]() if verb.lists is not None else {}
     notes = [verb.note] if verb.note else []
     notes += [f"{hidden} more flags: byol {command.name} --help-all."] if hidden else []
@@ -64,14 +64,17 @@ def page(command: Command) -> str:
 
 def one_line(text: str, width: int) -> str:
     """Return text on one line: all of it, the first clauses that fit, or the words that do."""
-    text = text if text.endswith("...") else text.removesuffix(".")
+    text = _open(text)
     if len(text) <= width:
         return text
-    for end in reversed(list(re.finditer(r"[.;:,](?=\s)|\s\(", text[: width + 1]))):
-        clause = text[: end.start()]
-        opened, closed = (sum(map(clause.count, marks)) for marks in ("([", ")]"))  # [0, 1) is whole
-        if len(clause) > width // 3 and opened == closed:
-            return clause
+    for marks in (r"[.;](?=\s)|\s\(", r"[,:](?=\s)"):
+        for end in reversed(list(re.finditer(marks, text[: width + 1]))):
+            clause = text[: end.start()]
+            opened, closed = (
+                sum(map(clause.count, brackets)) for brackets in ("([", ")]")
+            )  # [0, 1) is whole
+            if len(clause) > width // 4 and opened == closed:
+                return clause
     return textwrap.shorten(text, width, placeholder=" ...")
 
 
@@ -109,15 +112,19 @@ def _table(rows: list[tuple[str, str, Any]], height: int) -> list[str]:
         value = _default(default)
         end = f" [{value}]" if value else ""
         room = min(width, WIDTH - 4 - len(word))
-        text = one_line(help, room - len(end)) + end
-        both = textwrap.wrap(help.removesuffix(".") + end, room)
-        is_cut = text.removesuffix(end).endswith("...")
-        chosen = both if is_cut and len(both) == 2 and spare > 0 else [text]
-        spare -= len(chosen) - 1
-        lines += [
-            f"  {start:<{WIDTH - 2 - room}}{line}" for start, line in zip([word, ""], chosen, strict=False)
-        ]
+        whole = textwrap.wrap(_open(help) + end, room) or [end]
+        if len(whole) == 2 and spare > 0:
+            spare -= 1
+        elif len(whole) > 1:
+            whole = [one_line(help, room - len(end)) + end]
+        starts = [word, *[""] * (len(whole) - 1)]
+        lines += [f"  {start:<{WIDTH - 2 - room}}{line}" for start, line in zip(starts, whole, strict=True)]
     return lines
+
+
+def _open(text: str) -> str:
+    """Return text without the full stop at its end."""
+    return text if text.endswith("...") else text.removesuffix(".")
 
 
 def _short(text: str) -> str:

@@ -8,8 +8,6 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import fields, is_dataclass
 from typing import Annotated, Any, Literal, NamedTuple, Union, get_args, get_origin, get_type_hints
 
-from byol.cli.verbs import METAVARS
-
 REQUIRED: Any = inspect.Parameter.empty
 
 
@@ -68,9 +66,7 @@ class Parameter(NamedTuple):
             return ""
         plain = next(one for one in _members(self.type) if one is not type(None))
         item = get_args(plain)[0] if get_origin(plain) is tuple else plain
-        word = METAVARS.get(self.name) or (
-            "PATH" if self.is_path else getattr(item, "__name__", "VALUE").upper()
-        )
+        word = "PATH" if self.is_path else getattr(item, "__name__", "VALUE").upper()
         return f"{word} ..." if self.is_several else "|".join(self.choices) or word
 
 

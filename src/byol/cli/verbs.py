@@ -11,21 +11,6 @@ from byol.errors import UserError
 
 Value = TypeVar("Value")
 
-METAVARS = {  # what stands for a value in help and usage; other parameters say their type
-    "a": "RUN_A",
-    "against": "RUN",
-    "b": "RUN_B",
-    "encoder": "RUN",
-    "file": "FILE.pkl",
-    "name": "RECIPE",
-    "other": "OTHER",
-    "out": "PATH",
-    "protocol": "NAME",
-    "recipe": "RECIPE",
-    "run": "RUN",
-    "table": "TABLE",
-}
-
 
 class Verb(NamedTuple):
     """What the command line adds to a public function.
@@ -33,7 +18,7 @@ class Verb(NamedTuple):
     Args:
         function: its public name.
         does: what it does, in the few words of a list.
-        usage: what follows the verb.
+        usage: what follows the verb; what stands for a value here does so in the help too.
         examples: commands that can be pasted.
         words: parameters that are given as words, in this order, before all flags.
         ask: what to say of a parameter that must be given and is not: "say ...".
@@ -109,7 +94,7 @@ VERBS = {
     "pretrain": Verb(
         function="pretrain",
         does="learn an encoder from images without labels",
-        usage="[RECIPE | FILE.json] --data PATH --out PATH [flags]",
+        usage="[RECIPE | FILE.json] --data PATH --out RUN [flags]",
         examples=(
             "byol pretrain photos --data ~/photos --out runs/photos",
             "byol pretrain --resume runs/photos    # go on after a stop, like byol resume",
@@ -155,7 +140,7 @@ VERBS = {
     "ablate": Verb(
         function="ablate",
         does="run a table of recipes under one budget",
-        usage="TABLE --out PATH [flags]",
+        usage="TABLE --out DIR [flags]",
         examples=("byol ablate predictor-target --out tables    # once more: goes on",),
         words=("table",),
         ask={"table": "which table", "out": "where to write the table and its runs"},
