@@ -25,9 +25,18 @@ LAYERS = [  # a module imports only rows below its own, or its own row's folder
     {"lab.laboratory", "lab.speed", "training.loop"},
     {"lab.findings", "page.figure", "training.monitor", "weights.official"},
     {"evaluate.judging", "lab.tables", "recipe.names", "training.learner"},
-    {"evaluate.protocol", "evaluate.result"},
+    {"evaluate.measured", "evaluate.protocol.table", "evaluate.result"},
+    {"evaluate.protocol.few_labels"},
+    {"evaluate.protocol.finetune", "evaluate.protocol.knn", "evaluate.protocol.linear"}
+    | {"evaluate.protocol.linear_sgd", "evaluate.protocol.retrain"},
+    {"evaluate.protocol.rows", "evaluate.protocol.settings", "evaluate.protocol.sweep"},
+    {"evaluate.protocol.slot"},
     {"evaluate.knn", "evaluate.supervised", "evaluate.unlabelled", "recipe.spec", "training.classifier"},
-    {"evaluate.features", "evaluate.logistic", "evaluate.metrics", "evaluate.spread", "evaluate.task"},
+    {"evaluate.features", "evaluate.logistic", "evaluate.parts", "evaluate.spread"},
+    {"evaluate.task"},
+    {"evaluate.scoring"},
+    {"evaluate.metrics"},
+    {"evaluate.statistics"},
     {"weights.pretrained"},
     {"data.loader", "data.packing"},
     {"data.opening"},
@@ -49,8 +58,8 @@ LAYERS = [  # a module imports only rows below its own, or its own row's folder
 ROW = {name: number for number, row in enumerate(LAYERS) for name in row}
 FUNCTIONS = [name for name in byol.__all__ if inspect.isfunction(getattr(byol, name))]
 PACKAGES = {
-    *("data", "data.image", "data.index", "evaluate", "lab", "model", "page", "recipe", "run", "system"),
-    *("training", "weights"),
+    *("data", "data.image", "data.index", "evaluate", "evaluate.protocol", "lab", "model", "page", "recipe"),
+    *("run", "system", "training", "weights"),
 }  # their __init__ holds a docstring and nothing else
 
 

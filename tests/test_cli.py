@@ -229,8 +229,8 @@ def test_eval_prints_one_json_object(tmp_path: Path, thumbnails: Path) -> None:
     )
     result = json.loads(done.stdout)
     assert [row["encoder"] for row in result["rows"]] == [out, "random initialisation", "raw pixels"]
-    assert 0 <= result["rows"][0]["figures"]["top1"]["value"] <= 100
-    assert (result["settings"]["k"], result["learnt_from"], result["judged"]) == (5, 26, 26)
+    assert 0 <= result["rows"][0]["metrics"]["top1"]["value"] <= 100
+    assert (result["settings"]["k"], result["learned_from"], result["judged"]) == (5, 26, 26)
     (line,) = (tmp_path / "run" / "results" / "results.jsonl").read_text().splitlines()
     assert json.loads(line) == result
 
@@ -259,13 +259,13 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
         ["linear", "--strengths", "1", "0.1", "--flip"],
         ["linear-paper", "--epochs", "1", "--lrs", "0.1"],
         ["finetune", "--epochs", "1", "--at-least", "1", "--lrs", "0.1", "--optimizer", "adamw"],
-        ["fewlabel-linear", "--share", "0.5", "--draws", "2", "--by.strengths", "1"],
-        ["fewlabel-finetune", "--share", "0.5", "--draws", "2", "--by.lrs", "0.1", "--by.epochs", "1"],
+        ["fewlabel-linear", "--fraction", "0.5", "--draws", "2", "--by.strengths", "1"],
+        ["fewlabel-finetune", "--fraction", "0.5", "--draws", "2", "--by.lrs", "0.1", "--by.epochs", "1"],
         ["unlabelled"],
     ],
     ids=lambda words: words[0],
 )
-def test_every_protocol_prints_a_table_and_files_its_figures(
+def test_every_protocol_prints_a_table_and_files_its_metrics(
     words: list[str], run: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     protocol, *flags = words
@@ -292,7 +292,7 @@ def test_compare_answers_in_a_sentence_and_an_exit_code(
 ) -> None:
     words = ["compare", str(run), str(run / "encoder.safetensors"), "--data", str(run.parent / "set")]
     assert main(words) == 3
-    assert "cannot be told apart: +0.0" in capsys.readouterr().out
+    assert "are undecided: +0.0" in capsys.readouterr().out
     assert main([*words, "--json", "--protocol", "linear"]) == 3
     found = json.loads(capsys.readouterr().out)
     assert (found["verdict"], found["exit_code"]) == ("undecided", 3)
@@ -307,8 +307,8 @@ def test_what_cannot_be_judged_is_one_sentence(run: Path, capsys: pytest.Capture
     assert "did you mean --temperature" in refused(
         ["eval", "knn", str(run), "--data", data, "--temprature", "1"], capsys
     )
-    assert "use --share" in refused(
-        ["eval", "fewlabel-linear", str(run), "--data", data, "--share", "0.01"], capsys
+    assert "use --fraction" in refused(
+        ["eval", "fewlabel-linear", str(run), "--data", data, "--fraction", "0.01"], capsys
     )
 
 

@@ -13,30 +13,30 @@ if TYPE_CHECKING:  # what the table below says, for those who read types
     from byol.algorithm import bootstrap_step as bootstrap_step
     from byol.errors import Interrupted as Interrupted
     from byol.errors import UserError as UserError
-    from byol.evaluate.protocol import FewLabels as FewLabels
-    from byol.evaluate.protocol import FineTune as FineTune
-    from byol.evaluate.protocol import Knn as Knn
-    from byol.evaluate.protocol import LinearSgd as LinearSgd
-    from byol.evaluate.protocol import Retrain as Retrain
+    from byol.evaluate.judging import compare as compare
+    from byol.evaluate.judging import judge as judge
+    from byol.evaluate.judging import measure as measure
+    from byol.evaluate.judging import transfer as transfer
+    from byol.evaluate.measured import Measured as Measured
+    from byol.evaluate.protocol.few_labels import FewLabels as FewLabels
+    from byol.evaluate.protocol.finetune import FineTune as FineTune
+    from byol.evaluate.protocol.knn import Knn as Knn
+    from byol.evaluate.protocol.linear import LinearProbe as LinearProbe
+    from byol.evaluate.protocol.linear_sgd import LinearSgd as LinearSgd
+    from byol.evaluate.protocol.retrain import Retrain as Retrain
     from byol.evaluate.result import Comparison as Comparison
-    from byol.evaluate.result import Measured as Measured
     from byol.evaluate.result import Result as Result
     from byol.evaluate.result import Transfer as Transfer
-    from byol.interim import LinearProbe as LinearProbe
     from byol.interim import Run as Run
     from byol.interim import ablate as ablate
     from byol.interim import bench as bench
-    from byol.interim import compare as compare
     from byol.interim import export as export
     from byol.interim import import_official as import_official
-    from byol.interim import judge as judge
-    from byol.interim import measure as measure
     from byol.interim import pack as pack
     from byol.interim import pretrain as pretrain
     from byol.interim import read_recipe as read_recipe
     from byol.interim import recipes as recipes
     from byol.interim import resume as resume
-    from byol.interim import transfer as transfer
     from byol.recipe.names import RECIPES as RECIPES
     from byol.recipe.names import named as named
     from byol.recipe.spec import Recipe as Recipe
@@ -47,21 +47,26 @@ if TYPE_CHECKING:  # what the table below says, for those who read types
 _PUBLIC = {  # module -> its public names
     "algorithm": ("Branch", "Online", "bootstrap_step"),
     "errors": ("Interrupted", "UserError"),
-    "evaluate.protocol": ("FewLabels", "FineTune", "Knn", "LinearSgd", "Retrain"),
-    "evaluate.result": ("Comparison", "Measured", "Result", "Transfer"),
+    "evaluate.judging": ("compare", "judge", "measure", "transfer"),
+    "evaluate.measured": ("Measured",),
+    "evaluate.protocol.few_labels": ("FewLabels",),
+    "evaluate.protocol.finetune": ("FineTune",),
+    "evaluate.protocol.knn": ("Knn",),
+    "evaluate.protocol.linear": ("LinearProbe",),
+    "evaluate.protocol.linear_sgd": ("LinearSgd",),
+    "evaluate.protocol.retrain": ("Retrain",),
+    "evaluate.result": ("Comparison", "Result", "Transfer"),
     "interim": (
-        *(
-            "LinearProbe",
-            "Run",
-            "ablate",
-            "bench",
-            "compare",
-            "export",
-            "import_official",
-            "judge",
-            "measure",
-        ),
-        *("pack", "pretrain", "read_recipe", "recipes", "resume", "transfer"),
+        "Run",
+        "ablate",
+        "bench",
+        "export",
+        "import_official",
+        "pack",
+        "pretrain",
+        "read_recipe",
+        "recipes",
+        "resume",
     ),
     "recipe.names": ("RECIPES", "named"),
     "recipe.spec": ("Recipe", "diff"),

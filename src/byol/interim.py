@@ -1,7 +1,6 @@
 """Temporary, on this branch alone: the signatures of DESIGN.md over the functions of today."""
 
 import os
-from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -11,9 +10,6 @@ from torch.utils.data import Dataset
 
 from byol.data.packing import pack as old_pack
 from byol.errors import UserError
-from byol.evaluate import judging
-from byol.evaluate.protocol import EvaluationProtocol, FewLabels, FineTune, Knn, Linear, LinearSgd, Retrain
-from byol.evaluate.result import Comparison, Measured, Result, Transfer
 from byol.lab import laboratory, speed
 from byol.lab.tables import TABLES
 from byol.recipe.names import RECIPES, named
@@ -95,29 +91,6 @@ def _data(data: Any) -> str:
     return str(data) if str(data) == "builtin" else str(_home(data).resolve())
 
 
-LinearProbe = Linear
-
-
-def few_labels_linear() -> FewLabels:
-    """A fraction of the labels is all there is, for a classifier on frozen features."""
-    return FewLabels(by=Linear(held_out=0.2))
-
-
-def few_labels_finetune() -> FewLabels:
-    """A fraction of the labels is all there is, and the whole network learns."""
-    return FewLabels(by=Retrain())
-
-
-PROTOCOLS: dict[str, Any] = {
-    "knn": Knn,
-    "linear": Linear,
-    "linear-paper": LinearSgd,
-    "finetune": FineTune,
-    "fewlabel-linear": few_labels_linear,
-    "fewlabel-finetune": few_labels_finetune,
-}
-
-
 def read_recipe(path: Path_) -> Recipe:
     """Read a recipe."""
     return old_read(_home(path))
@@ -191,102 +164,7 @@ def resume(
     return Run(f"done: {folder}", fields={"value": None, **summary})
 
 
-Encoder = str | os.PathLike[str] | Run | Pretrained
-
-
-def judge(
-    encoder: Encoder,
-    data: Data,
-    *,
-    protocol: EvaluationProtocol = Knn(),
-    test: Data | None = None,
-    against: Sequence[Encoder] = (),
-    seed: int = 0,
-) -> Result:
-    """Judge an encoder by a protocol, beside random initialization and whatever else it has to beat.
-
-    Args:
-        encoder: a run, an encoder file, timm:NAME or torchvision:NAME, or an opened encoder.
-        data: labelled images: the train split is learned from, test (or else val) judged.
-        protocol: by which it is judged.
-        test: the judged images, if they lie elsewhere.
-        against: other encoders to judge by the same rule, such as timm:resnet50.
-        seed: of all draws and of the random initialization.
-
-    Raises:
-        UserError: a value is wrong.
-    """
-    others = [one if isinstance(one, Pretrained) else str(one) for one in against]
-    return judging.judge(protocol, encoder, str(data), test=test, against=others, seed=seed)
-
-
-def compare(
-    a: Encoder,
-    b: Encoder,
-    data: Data,
-    *,
-    protocol: EvaluationProtocol = Knn(),
-    test: Data | None = None,
-    seed: int = 0,
-) -> Comparison:
-    """Tell whether one encoder is better than another, on the same images.
-
-    Args:
-        a: an encoder, as for `judge`.
-        b: another.
-        data: labelled images: the train split is learned from, test (or else val) judged.
-        protocol: by which both are judged.
-        test: the judged images, if they lie elsewhere.
-        seed: of all draws.
-
-    Raises:
-        UserError: a value is wrong.
-    """
-    return judging.compare(a, b, str(data), protocol=protocol, test=test, seed=seed)
-
-
-Comparison.table = lambda self: self.result.table()  # type: ignore[attr-defined]
-Transfer.sentence = Measured.sentence = lambda self: ""  # type: ignore[attr-defined]
-
-
-def transfer(
-    encoder: Encoder,
-    data: Sequence[Data],
-    *,
-    protocols: Sequence[EvaluationProtocol] = (Linear(), FineTune()),
-    against: Sequence[Encoder] = (),
-    seed: int = 0,
-) -> Transfer:
-    """Judge an encoder on several labelled sets, each by its own metric.
-
-    Args:
-        encoder: an encoder, as for `judge`.
-        data: the sets, each with a train and a test (or val) split.
-        protocols: by which each is judged.
-        against: other encoders to judge by the same rule.
-        seed: of all draws.
-
-    Raises:
-        UserError: a value is wrong.
-    """
-    return judging.transfer(
-        encoder, [str(one) for one in data], protocols=protocols, against=against, seed=seed
-    )
-
-
-def measure(encoder: Encoder, data: Data, *, against: Sequence[Encoder] = (), seed: int = 0) -> Measured:
-    """Measure an encoder without labels, beside random initialization.
-
-    Args:
-        encoder: an encoder, as for `judge`.
-        data: images; labels are not looked at.
-        against: other encoders to measure on the same images and views.
-        seed: of images, views and the random initialization.
-
-    Raises:
-        UserError: a value is wrong.
-    """
-    return judging.measure(encoder, str(data), against=against, seed=seed)
+Encoder = str | os.PathLike[str] | Pretrained
 
 
 def pack(
@@ -409,7 +287,6 @@ def recipes(name: str | None = None, other: str | None = None) -> RecipeList:
     Raises:
         UserError: there is no such recipe.
     """
-    import json
 
     if name is None:
         rows = tuple((key, (make.__doc__ or "").split("\n")[0]) for key, make in RECIPES.items())

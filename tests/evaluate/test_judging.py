@@ -1,5 +1,6 @@
 import json
 from collections.abc import Callable
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +11,12 @@ from tests.evaluate.conftest import MakeSet
 from byol.data.image.views import TwoViews
 from byol.errors import UserError
 from byol.evaluate.judging import compare, judge, measure, transfer
-from byol.evaluate.protocol import FineTune, Knn, Linear
+from byol.evaluate.metrics import Labels, Metric, Scores
+from byol.evaluate.protocol.few_labels import FewLabels
+from byol.evaluate.protocol.finetune import FineTune
+from byol.evaluate.protocol.knn import Knn
+from byol.evaluate.protocol.linear import LinearProbe
+from byol.evaluate.task import Data, Task, open_task
 from byol.model.encoder import ConvNet
 from byol.weights.pretrained import Pretrained, save_encoder
 
@@ -52,13 +58,13 @@ def colour(like: Pretrained) -> Pretrained:
 
 def test_a_result_stands_beside_what_it_has_to_beat_and_is_filed(run: Path, make_set: MakeSet) -> None:
     folder = str(make_set())
-    result = judge(Knn(k=5), run, folder, against=[run / "encoder.safetensors"])
+    result = judge(run, folder, protocol=Knn(k=5), against=[run / "encoder.safetensors"])
     names = [row.encoder for row in result.rows]
     assert names == [str(run), "random initialisation", "raw pixels", str(run / "encoder.safetensors")]
-    assert (result.learnt_from, result.judged, result.classes, result.metric) == (60, 30, 3, "top1")
+    assert (result.learned_from, result.judged, result.classes, result.metric) == (60, 30, 3, "top1")
     for row in result.rows:
-        figure = row.figures["top1"]
-        assert 0 <= figure.low <= figure.value <= figure.high <= 100
+        top1 = row.metrics["top1"]
+        assert 0 <= top1.low <= top1.value <= top1.high <= 100
         assert row.confusion is not None
         assert sum(map(sum, row.confusion)) == 30
     same = result.rows[3].behind
@@ -67,18 +73,18 @@ def test_a_result_stands_beside_what_it_has_to_beat_and_is_filed(run: Path, make
     (line,) = (run / "results" / "results.jsonl").read_text().splitlines()
     assert json.loads(line) == json.loads(json.dumps(result.to_json()))
     assert result.provenance["versions"]["numpy"] == np.__version__
-    judge(Linear(strengths=(1.0,)), run, folder)
+    judge(run, folder, protocol=LinearProbe(strengths=(1.0,)))
     assert len((run / "results" / "results.jsonl").read_text().splitlines()) == 2
 
 
-def test_the_same_call_gives_the_same_figures(encoder: Pretrained, make_set: MakeSet) -> None:
+def test_the_same_call_gives_the_same_metrics(encoder: Pretrained, make_set: MakeSet) -> None:
     folder = str(make_set())
-    first, second = (judge(Knn(k=5), encoder, folder) for _ in range(2))
-    assert [row.figures for row in first.rows] == [row.figures for row in second.rows]
-    assert judge(Knn(k=5), encoder, folder, seed=1).rows[1].figures != first.rows[1].figures
+    first, second = (judge(encoder, folder, protocol=Knn(k=5)) for _ in range(2))
+    assert [row.metrics for row in first.rows] == [row.metrics for row in second.rows]
+    assert judge(encoder, folder, protocol=Knn(k=5), seed=1).rows[1].metrics != first.rows[1].metrics
 
 
-def test_a_better_encoder_is_told_from_a_worse_one(encoder: Pretrained, make_set: MakeSet) -> None:
+def test_a_better_encoder_is_found_better_than_a_worse_one(encoder: Pretrained, make_set: MakeSet) -> None:
     folder = str(make_set())
     good, bad = colour(encoder), deaf(encoder)
     won, lost, drawn = (
@@ -89,23 +95,23 @@ def test_a_better_encoder_is_told_from_a_worse_one(encoder: Pretrained, make_set
     assert won.difference.p < 0.05
     assert won.sentence().startswith("colour is better than deaf: +")
     assert lost.sentence().startswith("colour is better than deaf: -")
-    assert drawn.sentence().startswith("colour and colour cannot be told apart: +0.0")
+    assert drawn.sentence().startswith("colour and colour are undecided: +0.0")
 
 
 def test_warnings_and_leave_one_out_are_part_of_the_result(encoder: Pretrained, make_set: MakeSet) -> None:
     folder = make_set()
     (folder / "test" / "red" / "copy.png").write_bytes((folder / "train" / "red" / "01.png").read_bytes())
-    result = judge(Knn(k=5), encoder, str(folder))
+    result = judge(encoder, str(folder), protocol=Knn(k=5))
     assert "1 of the 31 images" in result.warnings[0]
     assert result.metric == "mean_per_class"
-    alone = judge(Knn(k=5), encoder, str(make_set("alone", test=0)))
+    alone = judge(encoder, str(make_set("alone", test=0)), protocol=Knn(k=5))
     assert alone.leave_one_out
     assert "each judged by all others" in alone.sentence()
 
 
 def test_transfer_is_a_table_of_sets_and_protocols(encoder: Pretrained, make_set: MakeSet) -> None:
     sets = [str(make_set("a")), str(make_set("b", classes=("green", "red")))]
-    protocols = Linear(strengths=(1.0,)), FineTune(at_least=1, epochs=1, lrs=(0.1,))
+    protocols = LinearProbe(strengths=(1.0,)), FineTune(at_least=1, epochs=1, lrs=(0.1,))
     table = transfer(encoder, sets, protocols=protocols).table()
     assert table[0] == ["data", "protocol", "metric", "tiny", "random initialisation"]
     assert [line[:3] for line in table[1:]] == [
@@ -117,7 +123,7 @@ def test_transfer_is_a_table_of_sets_and_protocols(encoder: Pretrained, make_set
 
 def test_too_many_neighbours_are_refused_with_the_limit(encoder: Pretrained, make_set: MakeSet) -> None:
     with pytest.raises(UserError, match=r"k is 100, but 60 labelled images can vote; choose k in \[1, 60\]"):
-        judge(Knn(k=100), encoder, str(make_set()))
+        judge(encoder, str(make_set()), protocol=Knn(k=100))
 
 
 def test_measures_without_labels_see_the_held_out_images(run: Path, make_set: MakeSet) -> None:
@@ -135,14 +141,14 @@ def test_columns_of_a_transfer_hold_the_encoder_of_their_title(
     encoder: Pretrained, make_set: MakeSet
 ) -> None:
     """Nearest neighbours are also beside raw pixels, and the encoder may stand against itself."""
-    protocols = Linear(strengths=(1.0,)), Knn(k=5)
+    protocols = LinearProbe(strengths=(1.0,)), Knn(k=5)
     found = transfer(encoder, [str(make_set())], protocols=protocols, against=[encoder])
     titles, linear, neighbours = found.table()
     assert titles[3:] == ["tiny", "random initialisation", "tiny (2)", "raw pixels"]
     assert linear[6] == ""
-    figures = {row.encoder: str(row.figures["top1"]) for row in found.results[1].rows}
+    scores = {row.encoder: str(row.metrics["top1"]) for row in found.results[1].rows}
     assert neighbours[3:] == [
-        figures[name] for name in ("tiny", "random initialisation", "tiny", "raw pixels")
+        scores[name] for name in ("tiny", "random initialisation", "tiny", "raw pixels")
     ]
 
 
@@ -165,14 +171,14 @@ def test_an_output_that_is_no_representation_is_told(
 ) -> None:
     wrong = Pretrained(Shaped(shape), size=12, mean=(0, 0, 0), std=(1, 1, 1))
     with pytest.raises(UserError, match=r"it must give \(2, D\)"):
-        judge(Knn(k=5), wrong, str(make_set()))
+        judge(wrong, str(make_set()), protocol=Knn(k=5))
 
 
 @pytest.mark.parametrize("seed", [-1, 2**31])
 def test_a_seed_out_of_its_range_is_told(seed: int, encoder: Pretrained, make_set: MakeSet) -> None:
     folder = str(make_set())
     with pytest.raises(UserError, match=f"seed is {seed}; it must lie in"):
-        judge(Knn(k=5), encoder, folder, seed=seed)
+        judge(encoder, folder, protocol=Knn(k=5), seed=seed)
     with pytest.raises(UserError, match=f"seed is {seed}; it must lie in"):
         measure(encoder, folder, seed=seed)
 
@@ -181,6 +187,128 @@ def test_an_encoder_comes_back_in_the_mode_in_which_it_was(encoder: Pretrained, 
     encoder.train()
     encoder.encoder.get_submodule("layers.1").eval()
     modes = [module.training for module in encoder.modules()]
-    judge(Knn(k=5), encoder, str(make_set()))
+    judge(encoder, str(make_set()), protocol=Knn(k=5))
     measure(encoder, str(make_set("other")))
     assert [module.training for module in encoder.modules()] == modes
+
+
+def test_every_result_has_value_table_sentence_and_json(encoder: Pretrained, make_set: MakeSet) -> None:
+    folder, knn = str(make_set()), Knn(k=5)
+    result = judge(encoder, folder, protocol=knn)
+    top1 = result.rows[0].metrics["top1"]
+    assert (result.value, result.low, result.high) == (top1.value, top1.low, top1.high)
+    compared = compare(encoder, colour(encoder), folder, protocol=knn)
+    one, two = (transfer(encoder, [folder] * count, protocols=[knn]) for count in (1, 2))
+    measured = measure(encoder, folder)
+    assert (one.value, two.value) == (result.value, None)
+    assert measured.value == measured.rows[0].rankme
+    for found in (result, compared, one, two, measured):
+        assert found.to_json()["value"] == found.value
+        assert len({len(row) for row in found.table()}) == 1
+        assert found.sentence().endswith(".")
+        json.dumps(found.to_json())
+    told = result.to_json()
+    assert (told["top1"], told["low"], told["high"]) == (result.value, top1.low, top1.high)
+    assert (told["classes"], told["class_names"]) == (3, ("blue", "green", "red"))
+    told = compared.to_json()
+    assert (told["low"], told["high"], told["exit_code"]) == (compared.low, compared.high, compared.exit_code)
+    assert two.to_json()["results"][1]["top1"] == result.value
+    assert "2 evaluations: " in two.sentence()
+
+
+class Place:
+    """What `byol.Run` is to an evaluation: something that knows its path."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def __fspath__(self) -> str:
+        return str(self.path)
+
+
+def test_paths_of_any_kind_are_taken_and_become_strings_in_json(
+    run: Path, make_set: MakeSet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = make_set()
+    names = tmp_path / "few.txt"
+    names.write_text("".join(f"{colour}/{i:02}.png\n" for colour in ("blue", "red") for i in range(5)))
+    few = FewLabels(lists=(names,), by=Knn(k=3))
+    result = judge(Place(run), Place(folder), protocol=few, test=folder / "test", against=[run])
+    assert result.data == f"{folder} and {folder / 'test'}"
+    assert result.settings["lists"] == [str(names)]
+    (line,) = (run / "results" / "results.jsonl").read_text().splitlines()
+    assert json.loads(line) == json.loads(json.dumps(result.to_json()))
+    monkeypatch.setenv("HOME", str(tmp_path))
+    at_home = judge("~/run", "~/set", protocol=few)
+    assert at_home.value == judge(run, folder, protocol=few).value
+    assert len((run / "results" / "results.jsonl").read_text().splitlines()) == 3
+    assert measure(run, folder).value == measure("~/run", Place(folder)).value
+
+
+def test_a_result_that_cannot_be_filed_is_returned_with_a_word(
+    run: Path, make_set: MakeSet, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (run / "results").write_text("in the way")
+    assert judge(run, make_set(), protocol=Knn(k=5)).judged == 30
+    assert "note: the result was not filed in" in capsys.readouterr().err
+    assert measure(run, make_set("other")).value > 0
+    assert "note: the result was not filed in" in capsys.readouterr().err
+
+
+def test_what_is_no_protocol_or_no_list_is_told_before_anything_is_computed(
+    encoder: Pretrained, make_set: MakeSet
+) -> None:
+    folder = str(make_set())
+    for wrong in ("knn", Knn):
+        with pytest.raises(UserError, match=r"^protocol is .*; give one with its settings, such as byol.Knn"):
+            judge(encoder, folder, protocol=wrong)  # type: ignore[arg-type]
+    with pytest.raises(UserError, match=r"against is 'timm:resnet18' alone; give a list"):
+        judge(encoder, folder, against="timm:resnet18")
+    with pytest.raises(UserError, match=r"data is .* alone; give a list"):
+        transfer(encoder, folder)
+    with pytest.raises(UserError, match="protocols is empty"):
+        transfer(encoder, [folder], protocols=[])
+
+
+@dataclass(frozen=True, eq=False)
+class Certainty:
+    """A metric that the package does not know: how far the highest score is above the mean, at its median."""
+
+    margins: np.ndarray
+    name: str = "certainty"
+    title: str = "certainty"
+    per_image: None = None
+
+    def of(self, indices: np.ndarray) -> float:
+        return 100 * float(np.median(self.margins[indices]))
+
+
+@dataclass(frozen=True)
+class ByCertainty:
+    """A task's scoring by that metric alone."""
+
+    headline: str = "certainty"
+
+    def metrics(self, scores: list[Scores], labels: Labels) -> tuple[Metric, ...]:
+        shares = scores[0] / scores[0].sum(axis=1, keepdims=True)
+        return (Certainty(np.asarray(shares.max(axis=1) - shares.mean(axis=1))),)
+
+    def confusion(self, scores: Scores, labels: Labels) -> None:
+        return
+
+
+def test_a_metric_of_ones_own_is_judged_compared_and_shown(
+    encoder: Pretrained, make_set: MakeSet, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def opened(data: Data, test: Data | None = None) -> Task:
+        return replace(open_task(data, test), scoring=ByCertainty())
+
+    monkeypatch.setattr("byol.evaluate.judging.open_task", opened)
+    found = compare(colour(encoder), deaf(encoder), make_set(), protocol=Knn(k=5))
+    assert found.difference.verdict == "better"
+    assert 0 < found.low <= found.value <= found.high
+    assert found.result.table()[0] == ["encoder", "certainty", "first is ahead by"]
+    assert "knn certainty in % of 30 images" in found.sentence()
+    assert found.result.to_json()["certainty"] == found.result.value
+    same = compare(encoder, encoder, make_set("again"), protocol=Knn(k=5))
+    assert (same.value, same.difference.p, same.exit_code) == (0.0, 1.0, 3)

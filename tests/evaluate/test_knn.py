@@ -48,14 +48,14 @@ def test_leave_one_out_never_lets_an_image_vote_for_itself() -> None:
 def test_neighbours_do_not_depend_on_the_blocks(rows: int, columns: int, leave_one_out: bool) -> None:
     bank, _ = random_set(0, count=60)
     queries = bank if leave_one_out else random_set(1, count=50)[0]
-    cosines, places = nearest(
+    cosines, positions = nearest(
         bank.double(), queries.double(), 6, leave_one_out=leave_one_out, rows=rows, columns=columns
     )
     table = F.normalize(queries.double(), dim=1) @ F.normalize(bank.double(), dim=1).T
     if leave_one_out:
         table.fill_diagonal_(-2)
     expected = table.sort(dim=1, descending=True)
-    assert torch.equal(places, expected.indices[:, :6])  # no two cosines are equal
+    assert torch.equal(positions, expected.indices[:, :6])  # no two cosines are equal
     torch.testing.assert_close(cosines, expected.values[:, :6], rtol=0, atol=1e-14)  # 16 products of float64
 
 

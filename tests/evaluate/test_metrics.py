@@ -1,25 +1,22 @@
-"""Figures against scikit-learn, by hand, and by simulation."""
+"""Metrics by hand and by simulation, and that any metric gets its interval, its test and its verdict."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
 
 import numpy as np
 import pytest
-from scipy.stats import binomtest
-from sklearn.metrics import (
-    accuracy_score,
-    balanced_accuracy_score,
-    confusion_matrix,
-    top_k_accuracy_score,
-)
 
 from byol.evaluate.metrics import (
+    ClassMeanMetric,
+    MeanMetric,
+    Metric,
+    VocMap,
     average_precision,
-    confusion,
     difference,
     estimate,
-    figures,
-    resampled,
-    swap_test,
     voc_map,
 )
+from byol.evaluate.statistics import bootstrap, swap_test
 
 
 def random_scores(seed: int, count: int = 400, classes: int = 8) -> tuple[np.ndarray, np.ndarray]:
@@ -34,28 +31,12 @@ def all_of(labels: np.ndarray) -> np.ndarray:
     return np.arange(len(labels))
 
 
-def test_figures_equal_those_of_scikit_learn() -> None:
-    scores, labels = random_scores(0)
-    found = {name: figure(all_of(labels)) for name, figure in figures([scores], labels).items()}
-    answers = scores.argmax(axis=1)
-    # Both count and divide: equal up to the rounding of float64.
-    assert found["top1"] == pytest.approx(100 * accuracy_score(labels, answers), abs=1e-9)
-    assert found["top5"] == pytest.approx(100 * top_k_accuracy_score(labels, scores, k=5), abs=1e-9)
-    assert found["mean_per_class"] == pytest.approx(100 * balanced_accuracy_score(labels, answers), abs=1e-9)
-    assert (confusion(scores, labels) == confusion_matrix(labels, answers)).all()
+def top1(scores: np.ndarray, labels: np.ndarray) -> MeanMetric:
+    return MeanMetric("top1", "top-1", (scores.argmax(1) == labels).astype(float))
 
 
-def test_a_figure_of_several_draws_is_their_mean() -> None:
-    first, labels = random_scores(0)
-    second = np.random.default_rng(1).normal(size=first.shape).astype(np.float32)
-    for name, figure in figures([first, second], labels).items():
-        alone = [figures([one], labels)[name](all_of(labels)) for one in (first, second)]
-        assert figure(all_of(labels)) == pytest.approx(np.mean(alone), abs=1e-9)
-
-
-def test_top5_is_not_a_figure_of_five_classes() -> None:
-    scores, labels = random_scores(0, classes=5)
-    assert "top5" not in figures([scores], labels)
+def per_class(scores: np.ndarray, labels: np.ndarray) -> ClassMeanMetric:
+    return ClassMeanMetric("mean_per_class", "", (scores.argmax(1) == labels).astype(float), labels)
 
 
 def test_average_precision_by_hand() -> None:
@@ -94,7 +75,7 @@ def test_mean_average_precision_equals_the_slow_one_and_leaves_empty_classes_out
     scores = (random.normal(size=(60, 5)) + labels).astype(np.float32)
     expected = np.mean([slow_voc(scores[:, c], labels[:, c] == 1) for c in (0, 1, 2, 4)])
     assert voc_map(scores, labels) == pytest.approx(expected, abs=1e-12)
-    assert figures([scores], labels)["voc_map"](all_of(labels)) == pytest.approx(100 * expected)
+    assert VocMap([scores], labels).of(all_of(labels)) == pytest.approx(100 * expected)
 
 
 def test_the_interval_covers_the_truth_in_95_of_100_samples() -> None:
@@ -104,9 +85,7 @@ def test_the_interval_covers_the_truth_in_95_of_100_samples() -> None:
     for _ in range(1_000):
         scores = np.zeros((500, 2), np.float32)
         scores[:, 1] = np.where(random.random(500) < 0.7, -1, 1)
-        interval = estimate(
-            figures([scores], labels)["top1"], 500, seed=int(random.integers(2**31)), resamples=500
-        )
+        interval = estimate(top1(scores, labels), 500, seed=int(random.integers(2**31)), resamples=500)
         covered += interval.low <= 70 <= interval.high
     # The share of 1,000 has a standard error of 0.7 points; asked for are 2.
     assert 930 <= covered <= 970
@@ -119,38 +98,9 @@ def test_the_interval_of_a_mean_per_class_covers_too() -> None:
     for _ in range(1_000):
         is_right = random.random(400) < np.where(labels == 1, 0.5, 0.9)
         scores = np.eye(2, dtype=np.float32)[np.where(is_right, labels, 1 - labels)]
-        interval = estimate(
-            figures([scores], labels)["mean_per_class"], 400, seed=int(random.integers(2**31)), resamples=300
-        )
+        interval = estimate(per_class(scores, labels), 400, seed=int(random.integers(2**31)), resamples=300)
         covered += interval.low <= 70 <= interval.high
     assert 930 <= covered <= 970
-
-
-def test_resampling_repeats_with_its_seed_and_changes_with_another() -> None:
-    scores, labels = random_scores(0)
-    top1 = figures([scores], labels)["top1"]
-    once, again, other = (resampled(top1, len(labels), seed, 50) for seed in (0, 0, 1))
-    assert (once == again).all()
-    assert (once != other).any()
-
-
-@pytest.mark.parametrize(("gains", "losses"), [(10, 3), (3, 10), (50, 50), (200, 140), (1, 0)])
-def test_the_swap_test_of_two_classifiers_is_that_of_mcnemar(gains: int, losses: int) -> None:
-    gained = np.concatenate([np.ones(gains), -np.ones(losses), np.zeros(500)])
-    # The binomial coefficients come from log-gamma, good to some 1e-12.
-    assert swap_test(gained) == pytest.approx(binomtest(gains, gains + losses).pvalue, rel=1e-9)
-
-
-def test_the_drawn_swap_test_agrees_with_the_exact_one() -> None:
-    gained = np.concatenate([np.ones(60), -np.ones(40), np.full(1, 1e-9)])
-    gained[-1] = 0.999  # of another size, so that swaps are drawn
-    # 10,000 swaps know a p near 0.05 to 0.2 points; three of these.
-    assert swap_test(gained) == pytest.approx(binomtest(61, 101).pvalue, abs=0.0066)
-
-
-def test_no_difference_has_p_one() -> None:
-    assert swap_test(np.zeros(10)) == 1.0
-    assert swap_test(np.array([1.0, -1.0])) == 1.0
 
 
 def test_the_paired_test_is_wrong_as_often_as_it_says() -> None:
@@ -159,25 +109,28 @@ def test_the_paired_test_is_wrong_as_often_as_it_says() -> None:
     labels = np.zeros(300, np.int64)
     for _ in range(400):
         ours, theirs = (
-            [np.stack([np.zeros(300), np.where(random.random(300) < 0.6, -1, 1)], 1).astype(np.float32)]
+            np.stack([np.zeros(300), np.where(random.random(300) < 0.6, -1, 1)], 1).astype(np.float32)
             for _ in range(2)
         )
-        first, second = (figures(one, labels)["top1"](all_of(labels)) for one in (ours, theirs))
-        gained = (ours[0].argmax(1) == 0).astype(float) - (theirs[0].argmax(1) == 0)
+        first, second = (top1(one, labels).of(all_of(labels)) for one in (ours, theirs))
+        gained = (ours.argmax(1) == 0).astype(float) - (theirs.argmax(1) == 0)
         wrong += swap_test(gained) < 0.05
         assert gained.mean() * 100 == pytest.approx(first - second)
     # Of 400 with probability 0.05 or less: more than 32 has a probability below 0.4 %.
     assert wrong <= 32
 
 
-@pytest.mark.parametrize("metric", ["top1", "mean_per_class"])
-def test_a_difference_is_zero_with_itself_and_turns_with_the_order(metric: str) -> None:
+@pytest.mark.parametrize("metric", [top1, per_class])
+def test_a_difference_is_zero_with_itself_and_turns_with_the_order(
+    metric: Callable[[np.ndarray, np.ndarray], Metric],
+) -> None:
     scores, labels = random_scores(0)
     noise = np.random.default_rng(3).normal(size=scores.shape).astype(np.float32)
-    same = difference([scores], [scores], labels, metric)
+    same = difference(metric(scores, labels), metric(scores, labels), len(labels))
     assert (same.value, same.low, same.high, same.p, same.verdict) == (0, 0, 0, 1, "undecided")
     forth, back = (
-        difference([a], [b], labels, metric) for a, b in ((scores, scores + noise), (scores + noise, scores))
+        difference(metric(a, labels), metric(b, labels), len(labels))
+        for a, b in ((scores, scores + noise), (scores + noise, scores))
     )
     assert forth.verdict == "better"
     assert back.verdict == "worse"
@@ -189,9 +142,9 @@ def test_a_difference_of_average_precisions() -> None:
     labels = (random.random((300, 3)) < 0.3).astype(np.int64)
     good = (labels + 0.5 * random.normal(size=labels.shape)).astype(np.float32)
     bad = random.normal(size=labels.shape).astype(np.float32)
-    assert difference([good], [bad], labels, "voc_map").verdict == "better"
-    assert difference([bad], [good], labels, "voc_map").verdict == "worse"
-    assert difference([good], [good], labels, "voc_map").p == 1.0
+    assert difference(VocMap([good], labels), VocMap([bad], labels), 300).verdict == "better"
+    assert difference(VocMap([bad], labels), VocMap([good], labels), 300).verdict == "worse"
+    assert difference(VocMap([good], labels), VocMap([good], labels), 300).p == 1.0
 
 
 @pytest.mark.parametrize("turn", [1, -1])
@@ -202,12 +155,60 @@ def test_images_of_one_score_are_found_together_whatever_their_order(turn: int) 
     assert average_precision(scores, positive) == 0.5  # all of them among the first twenty
 
 
-def test_a_resample_without_any_label_has_no_figure_and_is_left_out() -> None:
+def test_a_resample_without_any_label_has_no_score_and_is_left_out() -> None:
     labels = np.zeros((20, 2), np.int64)
     labels[3, 0] = 1
     scores = np.random.default_rng(0).normal(size=(20, 2)).astype(np.float32)
-    figure = figures([scores], labels)["voc_map"]
-    drawn = resampled(figure, 20)
+    metric = VocMap([scores], labels)
+    drawn = bootstrap(metric.of, 20)
     assert len(drawn) == pytest.approx(2000 * (1 - (19 / 20) ** 20), rel=0.06)  # 3 sigma are 0.05
-    found = estimate(figure, 20)
+    found = estimate(metric, 20)
     assert np.isfinite([found.value, found.low, found.high]).all()
+
+
+@dataclass(frozen=True, eq=False)
+class LargestGap:
+    """A metric that nobody in the package knows, of all images at once: the range of their values."""
+
+    values: np.ndarray
+    name: str = "gap"
+    title: str = "largest gap"
+    per_image: None = None
+
+    def of(self, indices: np.ndarray) -> float:
+        return float(np.ptp(self.values[indices]))
+
+
+@dataclass(frozen=True, eq=False)
+class Found:
+    """Another, that adds up over images: how many of an image's objects were found."""
+
+    per_image: np.ndarray
+    name: str = "found"
+    title: str = "found"
+
+    def of(self, indices: np.ndarray) -> float:
+        return 100 * float(self.per_image[indices].mean())
+
+
+def test_a_metric_of_all_images_at_once_has_interval_and_verdict_by_the_bootstrap() -> None:
+    random = np.random.default_rng(0)
+    wide, narrow = LargestGap(random.uniform(0, 90, 200)), LargestGap(random.uniform(0, 50, 200))
+    found = estimate(wide, 200)
+    assert found.value == wide.of(np.arange(200))
+    assert found.low < found.high <= found.value  # no resample has a larger range than all
+    assert difference(wide, narrow, 200).verdict == "better"
+    assert difference(narrow, wide, 200).verdict == "worse"
+    same = difference(wide, wide, 200)
+    assert (same.value, same.p, same.verdict) == (0.0, 1.0, "undecided")
+
+
+def test_a_metric_that_adds_up_over_images_gets_the_paired_test() -> None:
+    random = np.random.default_rng(0)
+    theirs = random.uniform(0, 0.5, 300)
+    ours = theirs + random.uniform(-0.1, 0.2, 300)
+    better = difference(Found(ours), Found(theirs), 300, seed=5)
+    assert better.verdict == "better"
+    assert better.p == swap_test(ours - theirs, seed=5)
+    counted = difference(Found((ours > 0.2).astype(float)), Found((theirs > 0.2).astype(float)), 300)
+    assert counted.p == swap_test((ours > 0.2).astype(float) - (theirs > 0.2))  # McNemar's

@@ -3,27 +3,14 @@ import shutil
 from collections.abc import Callable
 from pathlib import Path
 
-import numpy as np
 import pytest
-import torch
-from hypothesis import given
-from hypothesis import strategies as st
 from tests.evaluate.conftest import MakeSet
 
-from byol.data.images import InMemory
 from byol.errors import UserError
-from byol.evaluate.task import Labelled, draw_few, hold_out, listed, open_task
+from byol.evaluate.task import open_task
 
 
-def labelled(counts: list[int]) -> Labelled:
-    labels = np.repeat(np.arange(len(counts)), counts)
-    images = torch.zeros(len(labels), 3, 1, 1, dtype=torch.uint8)
-    return Labelled(
-        InMemory(images, labels, tuple(map(str, range(len(counts))))), np.arange(len(labels)), labels
-    )
-
-
-def test_the_train_split_is_learnt_from_and_the_test_split_judged(make_set: MakeSet) -> None:
+def test_the_train_split_is_learned_from_and_the_test_split_judged(make_set: MakeSet) -> None:
     task = open_task(str(make_set(train=4, test=2)))
     assert task.classes == ("blue", "green", "red")
     assert len(task.train) == 12
@@ -81,7 +68,7 @@ def test_what_cannot_be_judged_is_said_in_a_sentence(make_set: MakeSet, tmp_path
         open_task(str(few), str(more))
 
 
-def test_judged_images_that_are_also_learnt_from_are_counted(make_set: MakeSet) -> None:
+def test_judged_images_that_are_also_learned_from_are_counted(make_set: MakeSet) -> None:
     folder = make_set()
     for i in range(3):
         shutil.copy(folder / "train" / "red" / f"0{i}.png", folder / "test" / "red" / f"copy{i}.png")
@@ -97,56 +84,6 @@ def test_the_fingerprint_is_that_of_images_and_labels(make_set: MakeSet) -> None
     assert open_task(str(folder)).fingerprint == before
     (folder / "test" / "red" / "00.png").rename(folder / "test" / "blue" / "99.png")
     assert open_task(str(folder)).fingerprint != before
-
-
-@given(st.lists(st.integers(2, 30), min_size=1, max_size=5), st.floats(0.01, 0.99), st.integers(0, 9))
-def test_held_out_images_are_a_share_of_each_class_and_no_others(
-    counts: list[int], share: float, seed: int
-) -> None:
-    fit, held = hold_out(labelled(counts), share, seed)
-    assert sorted([*fit.index, *held.index]) == list(range(sum(counts)))
-    for label, count in enumerate(counts):
-        assert (held.labels == label).sum() == min(max(1, round(share * count)), count - 1)
-    assert np.array_equal(hold_out(labelled(counts), share, seed)[1].index, held.index)
-
-
-def test_another_seed_holds_out_other_images() -> None:
-    one, other = (hold_out(labelled([50, 50]), 0.2, seed)[1].index for seed in (0, 1))
-    assert not np.array_equal(one, other)
-
-
-def test_classes_of_one_image_cannot_be_held_out() -> None:
-    with pytest.raises(UserError, match="one to learn from and one to choose by"):
-        hold_out(labelled([1, 1]), 0.5, 0)
-
-
-@given(st.lists(st.integers(3, 400), min_size=2, max_size=5), st.floats(0.001, 1), st.integers(0, 9))
-def test_few_labels_are_the_same_share_of_each_class_and_the_remedy_helps(
-    counts: list[int], share: float, seed: int
-) -> None:
-    part, names = labelled(counts), [f"class{i}" for i in range(len(counts))]
-    if any(round(share * count) < 2 for count in counts):
-        with pytest.raises(UserError, match=r"use --share (0\.\d+|1) or more") as caught:
-            draw_few(part, share, seed, names)
-        share = float(str(caught.value).split("--share ")[1].split()[0])
-    few = draw_few(part, share, seed, names)
-    assert [(few.labels == i).sum() for i in range(len(counts))] == [round(share * count) for count in counts]
-    assert len(set(few.index)) == len(few)
-
-
-def test_a_list_names_the_labelled_images(make_set: MakeSet, tmp_path: Path) -> None:
-    part = open_task(str(make_set())).train
-    names = tmp_path / "1percent.txt"
-    names.write_text("red/00.png\ngreen/03.png\n")
-    few = listed(part, names)
-    assert [part.images.name(i) for i in few.index] == ["train/green/03.png", "train/red/00.png"]
-    names.write_text("red/00.png\nred/77.png\n")
-    with pytest.raises(
-        UserError, match=r"names 1 images that are not in the training set, such as red/77.png"
-    ):
-        listed(part, names)
-    with pytest.raises(UserError, match="there is no list"):
-        listed(part, tmp_path / "none.txt")
 
 
 def several_labels(folder: Path, labels: Callable[[int], str]) -> str:
@@ -175,19 +112,3 @@ def test_judged_images_without_any_label_are_told(make_set: MakeSet) -> None:
     data = several_labels(make_set(), lambda number: "" if number < 30 else "red" if number % 2 else "blue")
     with pytest.raises(UserError, match="none of the 30 images to be judged has a label"):
         open_task(data)
-
-
-def test_a_held_out_part_without_any_label_is_told() -> None:
-    part = labelled([50, 50])
-    labels = np.zeros((100, 2), np.int64)
-    labels[0, 0] = 1
-    with pytest.raises(UserError, match=r"of 100 images 10 are held out .* no label"):
-        hold_out(Labelled(part.images, part.index, labels), 0.1, 0)
-
-
-def test_a_list_of_one_class_is_refused(make_set: MakeSet, tmp_path: Path) -> None:
-    part = open_task(str(make_set())).train
-    names = tmp_path / "reds.txt"
-    names.write_text("red/00.png\nred/03.png\n")
-    with pytest.raises(UserError, match=r"reds.txt names images of one class alone"):
-        listed(part, names)

@@ -59,7 +59,7 @@ def test_the_loaded_encoder_is_the_trained_one_and_judges_as_the_run_did(
     online = checkpoint.load(newest, torch.device("cpu"))["online"]
     for name, tensor in encoder.encoder.state_dict().items():
         assert torch.equal(tensor, online[f"encoder.{name}"]), name
-    judged = byol.judge(byol.Knn(), tmp_path / "run", str(photographs)).value
+    judged = byol.judge(tmp_path / "run", str(photographs)).value
     assert judged == pytest.approx(summary["knn_top1"], rel=1e-6)  # a mean of float32
     pictures = sorted(photographs.rglob("*.jpg"))[:3]
     assert encoder.embed(pictures).shape == (3, 8)

@@ -25,7 +25,7 @@ from byol.data.image.views import TwoViews
 from byol.data.images import InMemory, central
 from byol.errors import UserError
 from byol.evaluate.judging import judge
-from byol.evaluate.protocol import Knn
+from byol.evaluate.protocol.knn import Knn
 from byol.model.encoder import ConvNet, ResNet
 from byol.weights.official import convert, import_official
 from byol.weights.pretrained import load, save_encoder
@@ -606,5 +606,5 @@ def test_knn_sees_the_share_too(tmp_path: Path, thumbnails: Path, monkeypatch: p
         return central(images, indices, size, share)
 
     monkeypatch.setattr("byol.evaluate.features.central", watched)
-    judge(Knn(k=2), tmp_path / "encoder.safetensors", str(thumbnails))
+    judge(tmp_path / "encoder.safetensors", str(thumbnails), protocol=Knn(k=2))
     assert set(shares) == {0.5}

@@ -3,7 +3,7 @@
 import io
 import re
 from contextlib import redirect_stderr, redirect_stdout
-from dataclasses import field, fields, make_dataclass, replace
+from dataclasses import field, fields, is_dataclass, make_dataclass, replace
 from itertools import dropwhile, takewhile
 from typing import Annotated, Any, get_type_hints
 
@@ -90,17 +90,17 @@ def _flags(command: Command) -> type[Any]:
 
 
 def _fields(start: Any) -> list[Any]:
+    """Return name, type and default of what becomes of each field."""
     if isinstance(start, tuple):
         return [(one.name, type(one), field(default=one)) for one in start]
-    hints, helps = get_type_hints(type(start), include_extras=True), arguments(type(start))
-    return [
-        (
-            one.name,
-            Annotated[hints[one.name], tyro.conf.arg(help=helps.get(one.name))],
-            field(default=getattr(start, one.name)),
+    hints, helps, flags = get_type_hints(type(start), include_extras=True), arguments(type(start)), []
+    for one in fields(start):
+        value = getattr(start, one.name)
+        kind = type(value) if is_dataclass(value) else hints[one.name]  # the variant that the recipe has
+        flags.append(
+            (one.name, Annotated[kind, tyro.conf.arg(help=helps.get(one.name))], field(default=value))
         )
-        for one in fields(start)
-    ]
+    return flags
 
 
 def _changed(command: Command, start: Any, values: Any) -> Any:

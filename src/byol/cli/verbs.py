@@ -229,7 +229,7 @@ def tables() -> Mapping[str, Callable[[], Any]]:
 
 def protocols() -> Mapping[str, Callable[[], Any]]:
     """Return the protocols by which `judge` and `compare` judge."""
-    from byol.interim import PROTOCOLS
+    from byol.evaluate.protocol.table import PROTOCOLS
 
     return PROTOCOLS
 

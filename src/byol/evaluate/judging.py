@@ -1,22 +1,28 @@
-"""`judge`, `transfer`, `compare`, `measure`: an encoder, a protocol and images in, a result out."""
+"""`judge`, `transfer`, `compare`, `measure`: an encoder, images and a protocol in, a result out."""
 
 import json
+import os
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, is_dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
 from byol.data.images import fingerprint
 from byol.data.opening import open_data
 from byol.errors import UserError, refuse_seed
-from byol.evaluate import metrics
 from byol.evaluate.features import encode_with
-from byol.evaluate.protocol import Bench, EvaluationProtocol, FineTune, Knn, Linear, Outcome
-from byol.evaluate.result import Comparison, Measured, Result, Row, Transfer, spread
-from byol.evaluate.task import Task, open_task
+from byol.evaluate.measured import Measured
+from byol.evaluate.metrics import difference, estimate
+from byol.evaluate.protocol.finetune import FineTune
+from byol.evaluate.protocol.knn import Knn
+from byol.evaluate.protocol.linear import LinearProbe
+from byol.evaluate.protocol.slot import Context, EvaluationProtocol, Outcome
+from byol.evaluate.result import Comparison, Result, Row, Transfer
+from byol.evaluate.statistics import sample_std
+from byol.evaluate.task import Data, Task, data_name, open_task
 from byol.evaluate.unlabelled import unlabelled
 from byol.model.encoder import in_eval_mode, representation_dim
 from byol.run.folder import RunFolder
@@ -25,90 +31,102 @@ from byol.system.device import pick_device
 from byol.system.progress import Progress
 from byol.weights.pretrained import Pretrained, load
 
-Encoder = str | Path | Pretrained  # what `byol.load` opens, or has opened
+Encoder = str | os.PathLike[str] | Pretrained  # what `byol.load` opens, a `Run` among them, or has opened
+Value = TypeVar("Value")
 
 
 def judge(
-    protocol: EvaluationProtocol,
     encoder: Encoder,
-    data: str,
+    data: Data,
     *,
-    test: str | None = None,
+    protocol: EvaluationProtocol = Knn(),
+    test: Data | None = None,
     against: Sequence[Encoder] = (),
     seed: int = 0,
 ) -> Result:
-    """Judge an encoder by a protocol, beside random initialisation and whatever else it has to beat.
+    """Judge an encoder by a protocol, beside random initialization and whatever else it has to beat.
 
     The result also becomes a line of RUN/results/results.jsonl, when the encoder is that of a run.
 
     Args:
-        protocol: `Knn()`, `Linear()`, `LinearSgd()`, `FineTune()` or `FewLabels()`.
-        encoder: whatever `byol.load` opens, or has opened; it keeps weights, buffers and mode.
-        data: labelled images: the train split is learnt from, test (or val, without test) judged.
+        encoder: a run, or whatever else `byol.load` opens, or has opened; it keeps weights, buffers and mode.
+        data: labelled images: the train split is learned from, test (or val, without test) judged.
+        protocol: `Knn()`, `LinearProbe()`, `LinearSgd()`, `FineTune()`, `FewLabels()`, or one of your own.
         test: the judged images, if they lie elsewhere.
         against: other encoders to judge by the same rule, such as `timm:resnet50`.
-        seed: of all draws and of the random initialisation.
+        seed: of all draws and of the random initialization.
 
     Raises:
-        UserError: in one sentence, what the person can mend.
+        UserError: there is no encoder or no labelled set at these paths, or the protocol cannot be used on
+            it.
     """
     started = time.perf_counter()
     refuse_seed(seed)
-    subject, *others = map(_opened, (encoder, *against))
+    settings = _settings(protocol)
+    subject, *others = map(_opened, (encoder, *_several("against", against)))
     task = open_task(data, test)
     with Progress() as progress, in_eval_mode(subject, *others):
         for warning in task.warnings:
             progress.say(f"note: {warning}")
-        bench = Bench(pick_device(), progress, seed)
+        context = Context(pick_device(), progress, seed)
         encoders = [subject, *protocol.baselines(subject, seed), *others]
-        outcomes = _outcomes(protocol, encoders, task, bench)
-    result = Result(
-        protocol=protocol.name,
-        settings=_settings(protocol),
-        data=task.name,
-        data_fingerprint=task.fingerprint,
-        classes=len(task.classes),
-        learnt_from=outcomes[0][0].learnt_from,
-        judged=len(outcomes[0][0].places),
-        leave_one_out=task.test is None,
-        metric=task.metric,
-        rows=tuple(row for _, row in outcomes),
-        seed=seed,
-        warnings=task.warnings,
-        provenance=provenance(device=str(bench.device.device), precision=bench.device.precision),
-        seconds=time.perf_counter() - started,
-    )
-    _file(encoder, result.to_json())
+        outcomes, rows = zip(*_judged(protocol, encoders, task, context), strict=True)
+        first = outcomes[0]
+        metrics = task.metrics(first.scores, task.judged.labels[first.positions])
+        result = Result(
+            protocol=protocol.name,
+            settings=settings,
+            data=task.name,
+            data_fingerprint=task.fingerprint,
+            classes=len(task.classes),
+            class_names=task.classes,
+            learned_from=first.learned_from,
+            judged=len(first.positions),
+            leave_one_out=task.test is None,
+            metric=task.metric,
+            titles={name: metric.title for name, metric in metrics.items() if metric.title},
+            rows=rows,
+            seed=seed,
+            warnings=task.warnings,
+            provenance=provenance(device=str(context.device.device), precision=context.device.precision),
+            seconds=time.perf_counter() - started,
+        )
+        _file(encoder, result.to_json(), progress)
     return result
 
 
 def transfer(
     encoder: Encoder,
-    data: Sequence[str],
+    data: Sequence[Data],
     *,
-    protocols: Sequence[EvaluationProtocol] = (Linear(), FineTune()),
+    protocols: Sequence[EvaluationProtocol] = (LinearProbe(), FineTune()),
     against: Sequence[Encoder] = (),
     seed: int = 0,
 ) -> Transfer:
     """Judge an encoder on several labelled sets, each by its own metric.
 
     Args:
-        encoder: whatever `byol.load` opens, or has opened.
+        encoder: as for `judge`.
         data: the sets, each with a train and a test (or val) split.
         protocols: by which each is judged.
         against: other encoders to judge by the same rule.
         seed: of all draws.
 
     Raises:
-        UserError: in one sentence, what the person can mend.
+        UserError: no set or no protocol is named, or one of them cannot be judged, as for `judge`.
     """
-    if not data:
+    sets, ways = _several("data", data), _several("protocols", protocols)
+    if not sets:
         raise UserError("say which sets to transfer to: --data PATH PATH ...")
+    if not ways:
+        raise UserError("protocols is empty; give one or more, such as byol.LinearProbe().")
+    for protocol in ways:
+        _settings(protocol)  # refuses what is none before the first is judged
     return Transfer(
         results=tuple(
-            judge(protocol, encoder, one, against=against, seed=seed)
-            for one in data
-            for protocol in protocols
+            judge(encoder, one, protocol=protocol, against=against, seed=seed)
+            for one in sets
+            for protocol in ways
         )
     )
 
@@ -116,26 +134,26 @@ def transfer(
 def compare(
     a: Encoder,
     b: Encoder,
-    data: str,
+    data: Data,
     *,
-    protocol: EvaluationProtocol | None = None,
-    test: str | None = None,
+    protocol: EvaluationProtocol = Knn(),
+    test: Data | None = None,
     seed: int = 0,
 ) -> Comparison:
-    """Tell whether one encoder is better than another, on the same images.
+    """Decide whether one encoder is better than another, on the same images.
 
     Args:
-        a: whatever `byol.load` opens, or has opened.
+        a: as for `judge`.
         b: likewise.
         data: labelled images, as for `judge`.
-        protocol: by which both are judged; nearest neighbours by default.
+        protocol: by which both are judged.
         test: the judged images, if they lie elsewhere.
         seed: of all draws.
 
     Raises:
-        UserError: in one sentence, what the person can mend.
+        UserError: as for `judge`.
     """
-    result = judge(protocol or Knn(), a, data, test=test, against=[b], seed=seed)
+    result = judge(a, data, protocol=protocol, test=test, against=[b], seed=seed)
     last = result.rows[-1]
     assert last.behind is not None
     return Comparison(result=result, a=result.rows[0].encoder, b=last.encoder, difference=last.behind)
@@ -143,29 +161,29 @@ def compare(
 
 def measure(
     encoder: Encoder,
-    data: str,
+    data: Data,
     *,
     against: Sequence[Encoder] = (),
     seed: int = 0,
 ) -> Measured:
-    """Measure an encoder without labels, beside random initialisation.
+    """Measure an encoder without labels, beside random initialization.
 
-    Where there are splits the images are those that no encoder should have learnt from: test, or else val.
+    Where there are splits the images are those that no encoder should have learned from: test, or else val.
 
     Args:
-        encoder: whatever `byol.load` opens, or has opened.
+        encoder: as for `judge`.
         data: images; labels are not looked at.
         against: other encoders to measure on the same images and views.
-        seed: of images, views and the random initialisation.
+        seed: of images, views and the random initialization.
 
     Raises:
-        UserError: in one sentence, what the person can mend.
+        UserError: there is no encoder, or there are no images, at these paths, or features are not finite.
     """
     started = time.perf_counter()
     refuse_seed(seed)
-    subject, *others = map(_opened, (encoder, *against))
+    subject, *others = map(_opened, (encoder, *_several("against", against)))
     encoders = [subject, subject.fresh(seed), *others]
-    sets = open_data(data)
+    sets = open_data(os.fspath(data))
     images = next(sets[split] for split in ("test", "val", "train") if split in sets)
     device, rows = pick_device(), []
     with Progress() as progress, in_eval_mode(subject, *others):
@@ -173,60 +191,56 @@ def measure(
             progress.say(f"measuring {one.name}")
             encode = encode_with(one, device)
             rows.append(unlabelled(encode, images, one.size, crop_share=one.crop_share, seed=seed))
-    result = Measured(
-        data=data,
-        data_fingerprint=fingerprint(images),
-        encoders=tuple(one.name for one in encoders),
-        rows=tuple(rows),
-        seed=seed,
-        provenance=provenance(device=str(device.device), precision=device.precision),
-        seconds=time.perf_counter() - started,
-    )
-    _file(encoder, result.to_json())
+        result = Measured(
+            data=data_name(data),
+            data_fingerprint=fingerprint(images),
+            encoders=tuple(one.name for one in encoders),
+            rows=tuple(rows),
+            seed=seed,
+            provenance=provenance(device=str(device.device), precision=device.precision),
+            seconds=time.perf_counter() - started,
+        )
+        _file(encoder, result.to_json(), progress)
     return result
 
 
-def _outcomes(
-    protocol: EvaluationProtocol, encoders: Sequence[Pretrained], task: Task, bench: Bench
-) -> list[tuple[Outcome, Row]]:
+def _judged(
+    protocol: EvaluationProtocol, encoders: Sequence[Pretrained], task: Task, context: Context
+) -> Iterator[tuple[Outcome, Row]]:
     """Judge each encoder, and say how far the first is ahead of the others."""
-    found: list[tuple[Outcome, Row]] = []
+    first: Outcome | None = None
     for encoder in encoders:
         started = time.perf_counter()
-        outcome = protocol.judge(encoder, task, bench)
+        outcome = protocol.judge(encoder, task, context)
         if not all(np.isfinite(scores).all() for scores in outcome.scores):
             raise UserError(
                 f"{encoder.name} ends in scores that are not finite: its weights are damaged, or a learning "
                 "rate is too high."
             )
         seconds = time.perf_counter() - started
-        first = found[0][0] if found else None
-        row = _row(encoder, outcome, first, task, bench.seed, seconds)
-        bench.progress.say(f"{encoder.name}: {row.figures[task.metric]} %")
-        found.append((outcome, row))
-    return found
+        row = _row(encoder, outcome, first, task, context.seed, seconds)
+        context.progress.say(f"{encoder.name}: {row.metrics[task.metric]} %")
+        yield outcome, row
+        first = first or outcome
 
 
 def _row(
     encoder: Pretrained, outcome: Outcome, first: Outcome | None, task: Task, seed: int, seconds: float
 ) -> Row:
-    labels = task.judged.labels[outcome.places]
-    figures = metrics.figures(outcome.scores, labels)
-    draws = [
-        metrics.figures([scores], labels)[task.metric](np.arange(len(labels))) for scores in outcome.scores
-    ]
-    confusion = metrics.confusion(outcome.scores[0], labels).tolist() if labels.ndim == 1 else None
-    behind = None
+    labels, behind = task.judged.labels[outcome.positions], None
+    metrics = task.metrics(outcome.scores, labels)
     if first is not None:
-        assert np.array_equal(outcome.places, first.places)
-        behind = metrics.difference(first.scores, outcome.scores, labels, task.metric, seed)
+        assert np.array_equal(outcome.positions, first.positions)
+        ours = task.metrics(first.scores, labels)[task.metric]
+        behind = difference(ours, metrics[task.metric], len(labels), seed)
+    draws = [task.score(scores, labels) for scores in outcome.scores]
     return Row(
         encoder=encoder.name,
         fingerprint=encoder.fingerprint(),
-        figures={name: metrics.estimate(figure, len(labels), seed) for name, figure in figures.items()},
+        metrics={name: estimate(metric, len(labels), seed) for name, metric in metrics.items()},
         draws=tuple(draws),
-        spread=spread(draws),
-        confusion=None if confusion is None else tuple(map(tuple, confusion)),
+        std=sample_std(draws),
+        confusion=task.scoring.confusion(outcome.scores[0], labels),
         chosen=tuple(outcome.chosen),
         behind=behind,
         seconds=seconds,
@@ -234,24 +248,40 @@ def _row(
 
 
 def _settings(protocol: EvaluationProtocol) -> dict[str, Any]:
-    """Return the fields of a protocol as JSON values."""
-    assert is_dataclass(protocol)
-    assert not isinstance(protocol, type)
+    """Return the fields of a protocol as JSON values: paths, which JSON does not know, as strings."""
+    if isinstance(protocol, type) or not is_dataclass(protocol):
+        raise UserError(f"protocol is {protocol!r}; give one with its settings, such as byol.Knn(k=20).")
     settings: dict[str, Any] = json.loads(json.dumps(asdict(protocol), default=str))
     return settings
 
 
+def _several(name: str, values: Sequence[Value]) -> Sequence[Value]:
+    """Return a sequence; refuse one thing alone, which a word would be letter by letter."""
+    if isinstance(values, str) or not isinstance(values, Sequence):
+        raise UserError(f"{name} is {values!r} alone; give a list, such as [{values!r}].")
+    return values
+
+
 def _opened(encoder: Encoder) -> Pretrained:
-    opened = encoder if isinstance(encoder, Pretrained) else load(encoder)
+    opened = encoder if isinstance(encoder, Pretrained) else load(_named(encoder))
     representation_dim(opened.encoder, opened.size)  # says so where it gives anything but (B, D)
     return opened
 
 
-def _file(encoder: Encoder, value: dict[str, Any]) -> None:
-    """Add a line to the results of a run, where the encoder is that of one."""
-    if isinstance(encoder, Pretrained) or not Path(encoder).is_dir():
+def _named(encoder: str | os.PathLike[str]) -> str:
+    """Return the path or name of an encoder as it was given, but for `~`, which is home."""
+    name = os.fspath(encoder)
+    return str(Path(name).expanduser()) if name.startswith("~") else name
+
+
+def _file(encoder: Encoder, value: dict[str, Any], progress: Progress) -> None:
+    """Add a line to the results of a run, where the encoder is that of one; trouble there loses nothing."""
+    if isinstance(encoder, Pretrained) or not Path(_named(encoder)).is_dir():
         return
-    folder = RunFolder(Path(encoder)).results
-    folder.mkdir(parents=True, exist_ok=True)
-    with (folder / "results.jsonl").open("a") as file:
-        file.write(json.dumps(value) + "\n")
+    path = RunFolder(Path(_named(encoder))).results / "results.jsonl"
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with path.open("a") as file:
+            file.write(json.dumps(value) + "\n")
+    except OSError as error:
+        progress.say(f"note: the result was not filed in {path}: {error.strerror or error}.")

@@ -1,4 +1,4 @@
-"""Weighted nearest neighbours: what a representation knows of the labels without any training."""
+"""Weighted nearest neighbors: what a representation knows of the labels without any training."""
 
 import numpy as np
 import torch
@@ -22,17 +22,17 @@ def knn_scores(
     leave_one_out: bool = False,
     device: torch.device | None = None,
 ) -> Tensor:
-    """Return the votes of each query's k nearest neighbours, weighted by exp(cosine / temperature).
+    """Return the votes of each query's k nearest neighbors, weighted by exp(cosine / temperature).
 
     Args:
         bank: features with labels (N, D).
         bank_labels: int64 (N,) in [0, num_classes), or (N, num_classes) of 0 and 1.
         queries: features to be judged (M, D).
         num_classes: number of columns of the result.
-        k: neighbours that vote, in [1, N].
+        k: neighbors that vote, in [1, N].
         temperature: of the weights; above 0.
         leave_one_out: the queries are the bank, and none may vote for itself.
-        device: where neighbours are looked for; by default the CPU.
+        device: where neighbors are looked for; by default the CPU.
 
     Returns:
         (M, num_classes); the largest is the answer.
@@ -43,7 +43,7 @@ def knn_scores(
     Source: Wu et al. 2018 (1805.01978), section 3.4.
     """
     similarity, where = nearest(bank, queries, k, leave_one_out=leave_one_out, device=device)
-    # The weights relative to the nearest neighbour's: the same votes, and no overflow.
+    # The weights relative to the nearest neighbor's: the same votes, and no overflow.
     weights = ((similarity - similarity[:, :1]) / temperature).exp()
     votes = torch.zeros(len(weights), num_classes, dtype=weights.dtype)
     if bank_labels.ndim == 1:
@@ -63,7 +63,7 @@ def nearest(
     rows: int = 4096,
     columns: int = 8192,
 ) -> tuple[Tensor, Tensor]:
-    """Return the k largest cosines of each query with the bank, and where they are, the largest first.
+    """Return the k largest cosines of each query with the bank, and their positions in it, the largest first.
 
     Exact, in blocks: neither the bank, which may be mapped from disk, nor its similarities to the queries
     need to fit into memory.
@@ -104,8 +104,8 @@ def nearest(
             best = here, where
         assert best is not None
         found.append((best[0].cpu(), best[1].cpu()))
-    cosines, places = zip(*found, strict=True)
-    return torch.cat(cosines), torch.cat(places)
+    cosines, positions = zip(*found, strict=True)
+    return torch.cat(cosines), torch.cat(positions)
 
 
 def _directions(features: Tensor, device: torch.device | None) -> Tensor:
@@ -114,7 +114,7 @@ def _directions(features: Tensor, device: torch.device | None) -> Tensor:
 
 
 def top1(scores: Tensor, labels: Tensor) -> float:
-    """Return the share of rows of scores (M, classes) whose largest entry is the label, in percent."""
+    """Return how many rows of scores (M, classes) have their largest entry at the label, in percent."""
     return 100.0 * (scores.argmax(dim=1) == labels).float().mean().item()
 
 
@@ -129,14 +129,14 @@ def knn_top1(
     crop_share: float = 1.0,
     at_most: tuple[int, int] | None = None,
 ) -> float:
-    """Return the top-1 accuracy of weighted nearest neighbours, in percent.
+    """Return the top-1 accuracy of weighted nearest neighbors, in percent.
 
     Args:
         encode: maps (B, 3, size, size) in [0, 1] to features (B, D).
         bank: labelled images that vote.
         queries: labelled images that are judged; None judges the bank, each image by all others.
-        size: side of the centre crops.
-        k: neighbours that vote; fewer when the bank is smaller.
+        size: side of the center crops.
+        k: neighbors that vote; fewer when the bank is smaller.
         temperature: of the votes' weights.
         crop_share: of the shorter side that the crops keep, in (0, 1].
         at_most: images of the bank and of the queries that are used, evenly spaced; None uses all.

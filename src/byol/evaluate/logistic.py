@@ -54,7 +54,7 @@ def fit_path(
 
     L-BFGS in coordinates in which the loss is nearly round. For logits Xw the second derivative is never
     more than X'X/4 for one label of two and X'X/2 for one of many (Boehning 1992), so we rotate to the
-    eigenvectors of the centred X'X and divide each direction by the root of its bound plus the strength. It
+    eigenvectors of the centered X'X and divide each direction by the root of its bound plus the strength. It
     turns thousands of iterations into dozens where the penalty is weak, and changes nothing at the minimum.
 
     Args:
@@ -84,7 +84,7 @@ def fit_path(
 
 
 class _Whitening:
-    """The coordinates in which L-BFGS works: rotated to the eigenvectors of the centred features, scaled."""
+    """The coordinates in which L-BFGS works: rotated to the eigenvectors of the centered features, scaled."""
 
     def __init__(self, features: Tensor, bound: float) -> None:
         self.mean = features.mean(dim=0)
@@ -103,7 +103,7 @@ class _Whitening:
         return (self.curvature + penalty).rsqrt()
 
     def to_plain(self, inner: Tensor, strength: float) -> Tensor:
-        """Return weights of centred features (D + 1, C) for inner coordinates (D + 1, C)."""
+        """Return weights of centered features (D + 1, C) for inner coordinates (D + 1, C)."""
         scaled = inner * self.scale(strength)[:, None]
         return torch.cat([self.rotation @ scaled[:-1], scaled[-1:]])
 
@@ -161,16 +161,16 @@ def _sum_over(
         total += loss
         gradient[:-1].addmm_(rows.T, residual)
         gradient[-1] += residual.sum(dim=0)
-    # Of the centred features, whose intercept this is.
+    # Of the centered features, whose intercept this is.
     gradient[:-1] -= torch.outer(mean, gradient[-1])
     return total, gradient
 
 
 def _multinomial(logits: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
     """Return the cross-entropy (in place of the logits its gradient): one label an image."""
-    log_shares = torch.log_softmax(logits, dim=1)
-    loss = -log_shares.gather(1, labels[:, None]).sum()
-    residual = log_shares.exp_()
+    log_probabilities = torch.log_softmax(logits, dim=1)
+    loss = -log_probabilities.gather(1, labels[:, None]).sum()
+    residual = log_probabilities.exp_()
     residual[torch.arange(len(labels)), labels] -= 1
     return loss, residual
 

@@ -1,80 +1,117 @@
-"""Figures of merit of scores (N, C), each with its uncertainty over the judged images.
+"""Metrics as values, the interval of any of them, and the paired difference of any two.
 
-N images, C classes. Every figure is in percent.
+A `Metric` is one number of one encoder's answers, which can be asked of any of the judged images. Whoever
+knows what the answers are makes it (`scoring` does for scores of classes); nothing here asks which it is.
+N judged images.
 """
 
 import math
-from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
+from byol.evaluate.statistics import RESAMPLES, Indices, beyond_zero, bootstrap, interval, swap_test
+
 Scores = NDArray[np.float32]
 Labels = NDArray[np.int64]
-Indices = NDArray[np.int64]
-Figure = Callable[[Indices], float]  # of the images with these numbers, which may repeat
-
-RESAMPLES = 2_000
 
 
-@dataclass(frozen=True)
-class Estimate:
-    """A figure in percent, with its bootstrap 95 % interval over the judged images.
+class Metric(Protocol):
+    """How good the answers of one encoder are, in percent: what tables, intervals and paired tests ask."""
 
-    Args:
-        value: of all images.
-        low: 2.5 % of the resampled sets have less.
-        high: 2.5 % have more.
-    """
+    @property
+    def name(self) -> str:
+        """Under which it stands in JSON."""
+        ...
 
-    value: float
-    low: float
-    high: float
+    @property
+    def title(self) -> str:
+        """Above its column in tables; empty where tables leave it out."""
+        ...
 
-    def __str__(self) -> str:
-        return f"{self.value:.1f} [{self.low:.1f}, {self.high:.1f}]"
+    @property
+    def per_image(self) -> NDArray[np.float64] | None:
+        """What each image adds, (N,): the metric of all images is proportional to their sum.
 
+        With it two encoders are compared by swapping their sides image by image (`swap_test`, which is
+        McNemar's exact test where every image adds all or nothing). None where a number depends on all images
+        at once, such as an average precision: there the bootstrap decides.
+        """
+        ...
 
-def ranks(scores: Scores, labels: Labels) -> Labels:
-    """Return how many classes score higher than the image's own, (N,); ties count for half, rounded down.
-
-    Args:
-        scores: (N, C).
-        labels: (N,).
-    """
-    own = np.take_along_axis(scores, labels[:, None], axis=1)
-    ahead: Labels = (scores > own).sum(axis=1) + ((scores == own).sum(axis=1) - 1) // 2
-    return ahead
+    def of(self, indices: Indices) -> float:
+        """Return it of the images at these indices, which may repeat; NaN where it is not defined of them."""
+        ...
 
 
-def figures(scores: list[Scores], labels: Labels) -> dict[str, Figure]:
-    """Return the figures of one or several classifiers that judged the same images.
+@dataclass(frozen=True, eq=False)
+class MeanMetric:
+    """The mean of one value per image, such as whether the answer is right.
 
     Args:
-        scores: of each classifier, (N, C); a figure is the mean over the classifiers.
-        labels: (N,) numbers of classes, or (N, C) of 0 and 1.
-
-    Returns:
-        Name -> figure: top1, top5 (with more than 5 classes) and mean_per_class; or voc_map.
+        name: in JSON.
+        title: in tables.
+        per_image: (N,) in [0, 1].
     """
-    if labels.ndim > 1:
-        return {"voc_map": lambda i: float(np.mean([100 * voc_map(s[i], labels[i]) for s in scores]))}
-    # The same class as argmax finds, so that a tie is no half of a success.
-    correct = np.mean([s.argmax(axis=1) == labels for s in scores], axis=0)
-    among_5 = np.mean([ranks(s, labels) < 5 for s in scores], axis=0)
-    found = {"top1": _mean(correct)}
-    if scores[0].shape[1] > 5:
-        found["top5"] = _mean(among_5)
-    found["mean_per_class"] = _mean_per_class(correct, labels)
-    return found
+
+    name: str
+    title: str
+    per_image: NDArray[np.float64] = field(repr=False)
+
+    def of(self, indices: Indices) -> float:
+        """Return the mean over images."""
+        return 100 * float(self.per_image[indices].mean())
 
 
-def confusion(scores: Scores, labels: Labels) -> Labels:
-    """Return how many images of each class (row) were taken for each class (column), (C, C)."""
-    classes = scores.shape[1]
-    pairs = np.bincount(labels * classes + scores.argmax(axis=1), minlength=classes * classes)
-    return pairs.reshape(classes, classes)
+@dataclass(frozen=True, eq=False)
+class ClassMeanMetric:
+    """The mean over classes of the mean over their images, so that every class counts alike.
+
+    Args:
+        name: in JSON.
+        title: in tables.
+        values: (N,) in [0, 1], one of each image.
+        labels: (N,) classes of the images.
+    """
+
+    name: str
+    title: str
+    values: NDArray[np.float64] = field(repr=False)
+    labels: Labels = field(repr=False)
+
+    @property
+    def per_image(self) -> NDArray[np.float64]:
+        """The values, each divided by the number of images of its class."""
+        return self.values * (1 / np.bincount(self.labels)[self.labels])
+
+    def of(self, indices: Indices) -> float:
+        """Return the mean over the classes that have an image."""
+        drawn = self.labels[indices]
+        counts = np.bincount(drawn)
+        hits = np.bincount(drawn, weights=self.values[indices])
+        return 100 * float((hits[counts > 0] / counts[counts > 0]).mean())
+
+
+@dataclass(frozen=True, eq=False)
+class VocMap:
+    """The mean over classes of the 11-point average precision of PASCAL VOC 2007, mean over draws.
+
+    Args:
+        scores: (N, C) of each draw.
+        labels: (N, C) of 0 and 1.
+    """
+
+    scores: list[Scores] = field(repr=False)
+    labels: Labels = field(repr=False)
+    name: str = "voc_map"
+    title: str = "VOC mAP (11 points)"
+    per_image: None = None
+
+    def of(self, indices: Indices) -> float:
+        """Return `voc_map` of the images."""
+        return float(np.mean([100 * voc_map(s[indices], self.labels[indices]) for s in self.scores]))
 
 
 def average_precision(scores: NDArray[np.float32], is_positive: NDArray[np.bool_]) -> float:
@@ -115,36 +152,42 @@ def voc_map(scores: Scores, labels: Labels) -> float:
     return float(np.mean(precisions)) if precisions else math.nan
 
 
-def resampled(figure: Figure, count: int, seed: int = 0, resamples: int = RESAMPLES) -> NDArray[np.float64]:
-    """Return a figure of sets drawn with replacement from the judged images, (resamples,) or fewer.
-
-    Sets of which there is no figure, because none of their images has a label, are left out.
+@dataclass(frozen=True)
+class Estimate:
+    """A metric in percent, with its bootstrap 95 % interval over the judged images.
 
     Args:
-        figure: of the images with given numbers.
-        count: N, of the judged images.
-        seed: of the draws; figures of the same images with the same seed see the same draws.
-        resamples: number of sets.
-
-    Source: Efron and Tibshirani 1993, the nonparametric bootstrap.
+        value: of all images.
+        low: 2.5 % of the resampled sets have less.
+        high: 2.5 % have more.
     """
-    random = np.random.default_rng((seed, 3))
-    values = (figure(random.integers(0, count, count)) for _ in range(resamples))
-    return np.array([value for value in values if not math.isnan(value)])
+
+    value: float
+    low: float
+    high: float
+
+    def __str__(self) -> str:
+        return f"{self.value:.1f} [{self.low:.1f}, {self.high:.1f}]"
 
 
-def estimate(figure: Figure, count: int, seed: int = 0, resamples: int = RESAMPLES) -> Estimate:
-    """Return a figure with its percentile bootstrap 95 % interval.
+def estimate(metric: Metric, count: int, seed: int = 0, resamples: int = RESAMPLES) -> Estimate:
+    """Return a metric with its percentile bootstrap 95 % interval.
 
     Below some 30 images, or at 0 and 100 %, the interval is too narrow.
+
+    Args:
+        metric: of any kind.
+        count: N, of the judged images.
+        seed: of the resamples.
+        resamples: number of resampled sets.
     """
-    low, high = np.percentile(resampled(figure, count, seed, resamples), [2.5, 97.5])
-    return Estimate(figure(np.arange(count)), float(low), float(high))
+    low, high = interval(bootstrap(metric.of, count, seed, resamples))
+    return Estimate(metric.of(np.arange(count)), low, high)
 
 
 @dataclass(frozen=True)
 class Difference:
-    """How much better one encoder is than another on the same images, in points of the task's metric.
+    """How much better one encoder is than another on the same images, in points of a metric.
 
     Args:
         value: of all images.
@@ -170,79 +213,25 @@ class Difference:
         return "worse" if self.p < 0.05 and self.high < 0 else "undecided"
 
 
-def difference(
-    ours: list[Scores], theirs: list[Scores], labels: Labels, metric: str, seed: int = 0
-) -> Difference:
-    """Compare two encoders on the same images.
+def difference(ours: Metric, theirs: Metric, count: int, seed: int = 0) -> Difference:
+    """Compare two encoders on the same images by one metric.
 
-    The test swaps the two at random, image by image (a paired permutation test); for top-1 of one classifier
-    each it is McNemar's exact one. The average precision depends on all images at once, so its p is the share
-    of resampled differences beyond 0, twice.
+    The test swaps the two at random, image by image (a paired permutation test); where every image adds all
+    or nothing, as to the top-1 of one classifier each, that is McNemar's exact test. Of a metric that depends
+    on all images at once, p is the fraction of resampled differences beyond 0, twice.
 
     Args:
-        ours: scores of the first, as for `figures`.
-        theirs: scores of the second.
-        labels: of the judged images.
-        metric: name of the figure.
+        ours: of the first.
+        theirs: the same of the second.
+        count: N, of the judged images.
         seed: of the draws.
     """
-    first, second = figures(ours, labels)[metric], figures(theirs, labels)[metric]
-    count = len(labels)
-    drawn = resampled(lambda i: first(i) - second(i), count, seed)
-    low, high = np.percentile(drawn, [2.5, 97.5])
-    if labels.ndim > 1:
-        p = min(1.0, 2 * (min((drawn <= 0).sum(), (drawn >= 0).sum()) + 1) / (len(drawn) + 1))
+    assert ours.name == theirs.name
+    resampled = bootstrap(lambda i: ours.of(i) - theirs.of(i), count, seed)
+    low, high = interval(resampled)
+    if ours.per_image is None or theirs.per_image is None:
+        p = beyond_zero(resampled)
     else:
-        gained = np.mean([s.argmax(1) == labels for s in ours], axis=0) - np.mean(
-            [s.argmax(1) == labels for s in theirs], axis=0
-        )
-        weights = 1 / np.bincount(labels)[labels] if metric == "mean_per_class" else np.ones(count)
-        p = swap_test(gained * weights, seed)
+        p = swap_test(ours.per_image - theirs.per_image, seed)
     everything = np.arange(count)
-    return Difference(first(everything) - second(everything), float(low), float(high), float(p))
-
-
-def swap_test(gained: NDArray[np.float64], seed: int = 0, swaps: int = 10_000) -> float:
-    """Return the two-sided p of a mean of paired differences, by swapping the sides of each pair at random.
-
-    Args:
-        gained: (N,) what the first has more than the second, per image.
-        seed: of the swaps.
-        swaps: number of random swaps; none are drawn where all differences have one size, because the
-            binomial distribution is exact there (McNemar's test).
-    """
-    gained = gained[np.abs(gained) > 1e-12]
-    if len(gained) == 0:
-        return 1.0
-    if np.ptp(np.abs(gained)) < 1e-12:
-        return _binomial_p(int((gained > 0).sum()), len(gained))
-    random = np.random.default_rng((seed, 4))
-    observed, beyond = abs(gained.sum()), 0
-    for start in range(0, swaps, 1_000):
-        signs = random.integers(0, 2, (min(1_000, swaps - start), len(gained)), dtype=np.int8)
-        beyond += int((np.abs((2.0 * signs - 1) @ gained) >= observed - 1e-12).sum())
-    return (beyond + 1) / (swaps + 1)
-
-
-def _binomial_p(successes: int, trials: int) -> float:
-    """Return the two-sided p of so many successes with probability one half."""
-    tail = max(successes, trials - successes)
-    logs = [
-        math.lgamma(trials + 1) - math.lgamma(k + 1) - math.lgamma(trials - k + 1) - trials * math.log(2)
-        for k in range(tail, trials + 1)
-    ]
-    return min(1.0, 2 * math.fsum(math.exp(log) for log in logs))
-
-
-def _mean(values: NDArray[np.float64]) -> Figure:
-    return lambda i: 100 * float(values[i].mean())
-
-
-def _mean_per_class(correct: NDArray[np.float64], labels: Labels) -> Figure:
-    def figure(i: Indices) -> float:
-        drawn = labels[i]
-        counts = np.bincount(drawn)
-        hits = np.bincount(drawn, weights=correct[i])
-        return 100 * float((hits[counts > 0] / counts[counts > 0]).mean())
-
-    return figure
+    return Difference(ours.of(everything) - theirs.of(everything), low, high, p)

@@ -25,7 +25,7 @@ def feature_spread(features: Tensor) -> float:
 
 
 def effective_rank(features: Tensor) -> float:
-    """Return the exponential of the entropy of the centred features' normalised singular values.
+    """Return the exponential of the entropy of the centered features' normalized singular values.
 
     Args:
         features: (B, D).
@@ -35,8 +35,8 @@ def effective_rank(features: Tensor) -> float:
 
     Source: Roy and Vetterli 2007, "The effective rank".
     """
-    centred = features.double() - features.double().mean(dim=0)
-    gram = centred @ centred.T if len(centred) < centred.shape[1] else centred.T @ centred
+    centered = features.double() - features.double().mean(dim=0)
+    gram = centered @ centered.T if len(centered) < centered.shape[1] else centered.T @ centered
     singular = torch.linalg.eigvalsh(gram).clamp_min(0).sqrt()
-    shares = singular / singular.sum().clamp_min(1e-30)
-    return float(torch.special.entr(shares).sum().exp())
+    fractions = singular / singular.sum().clamp_min(1e-30)
+    return float(torch.special.entr(fractions).sum().exp())
