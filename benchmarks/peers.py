@@ -76,7 +76,7 @@ def ours(
         pair = [view.contiguous(memory_format=device.memory_format) for view in views]
         if joint:
             optimizer_.zero_grad(set_to_none=True)
-            losses = [loss for loss, _ in bootstrap_losses(online, target, pair, device.autocast)]
+            losses = [loss for loss, _ in bootstrap_losses(online, target, pair, autocast=device.autocast)]
             torch.autograd.backward(torch.stack(losses).sum(dim=0).mean())
             optimizer_.step()
             target.update(online, 0.99)

@@ -2,7 +2,7 @@ import signal
 
 import pytest
 
-from byol.cli import VERBS, main
+from byol.cli import main
 from byol.errors import Diverged, Interrupted, UserError, refuse_not_whole
 
 
@@ -17,10 +17,11 @@ from byol.errors import Diverged, Interrupted, UserError, refuse_not_whole
 def test_a_command_ends_with_the_code_of_what_stopped_it(
     error: Exception, code: int, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    def verb(words: list[str]) -> None:
+    def bench(recipe: object, **settings: object) -> None:
         raise error
 
-    monkeypatch.setitem(VERBS, "bench", verb)
+    monkeypatch.setattr("byol.lab.speed.bench", bench)
+    monkeypatch.setattr("byol.bench", bench, raising=False)
     assert main(["bench"]) == code
     assert capsys.readouterr().err == f"byol: {error}\n"
 

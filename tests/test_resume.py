@@ -26,7 +26,7 @@ from byol.model.norm import GroupNorm, LayerNorm
 from byol.model.predictor import (
     DirectCopy,
     DirectPred,
-    Linear,
+    LinearPredictor,
     OptimalLinear,
     SimSiamPredictor,
     SymmetricLinear,
@@ -132,7 +132,7 @@ RELATIVES: dict[str, Change] = {
     "two-timescale": put(
         predictor=SymmetricLinear(), target=Shared(), predictor_lr=FollowingRate(factor=10.0)
     ),
-    "fixed": put(predictor=Linear(), target=Fixed()),
+    "fixed": put(predictor=LinearPredictor(), target=Fixed()),
     "micro-batches": put(micro_batches=2, initialization="truncated-normal"),
     "group-norm": put_norm(GroupNorm(groups=2)),
     "layer-norm": put_norm(LayerNorm()),

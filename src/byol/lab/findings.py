@@ -114,7 +114,7 @@ def report(table: Table, outcomes: Mapping[Position, Outcome], facts: dict[str, 
         )
     lines += [
         "",
-        "Undecided is what differs by no more than twice the standard error of the difference of the means.",
+        "Significant is what differs by more than two standard errors of the difference of the means.",
         "",
         f"`byol ablate {table.name} --recipe {facts['recipe']} --seeds {facts['seeds']} "
         f"--budget {facts['budget_epochs']}`, {facts['date']}, {facts['processor']}, {facts['cores']} cores, "

@@ -186,6 +186,7 @@ def _step(recipe: Recipe, learner: Learner, views: list[Tensor], device: Device)
         views,
         lr=1e-3 * recipe.peak_lr,  # so small that the weights hardly change, whatever the number of rounds
         tau=recipe.target.tau(0, 1),
+        pairs=recipe.views.pairs,
         loss_weight=recipe.loss_weight,
         micro_batches=recipe.micro_batches,
         autocast=device.autocast,

@@ -12,7 +12,7 @@ from typing import Any
 from byol.errors import UserError
 from byol.lab.changes import Change, both, put, put_in_views, put_norm
 from byol.model.norm import BatchNorm, GroupNorm, NoNorm
-from byol.model.predictor import DirectPred, Linear, NoPredictor
+from byol.model.predictor import DirectPred, LinearPredictor, NoPredictor
 from byol.model.target import ConstantEma, Fixed, Shared
 from byol.optim import AdamW, Lars, Sgd
 
@@ -86,7 +86,7 @@ def predictor_and_target() -> Table:
     """Predictor (none, linear, MLP, DirectPred) x target (shared, moving average, fixed)."""
     predictors: dict[str, Change] = {
         "none": put(predictor=NoPredictor()),
-        "linear": put(predictor=Linear()),
+        "linear": put(predictor=LinearPredictor()),
         "MLP": put(),
         "DirectPred": put(predictor=DirectPred()),
     }

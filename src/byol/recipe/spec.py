@@ -19,7 +19,7 @@ from byol.model.initialization import Initialization
 from byol.model.predictor import (
     DirectCopy,
     DirectPred,
-    Linear,
+    LinearPredictor,
     NoPredictor,
     OptimalLinear,
     SimSiamPredictor,
@@ -31,7 +31,14 @@ from byol.schedule import ConstantRate, FollowingRate
 from byol.system.files import given_path
 
 Predictor = (
-    Mlp | Linear | SymmetricLinear | SimSiamPredictor | DirectPred | DirectCopy | OptimalLinear | NoPredictor
+    Mlp
+    | LinearPredictor
+    | SymmetricLinear
+    | SimSiamPredictor
+    | DirectPred
+    | DirectCopy
+    | OptimalLinear
+    | NoPredictor
 )
 
 

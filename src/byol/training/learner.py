@@ -8,10 +8,9 @@ from torch import Tensor, nn
 
 from byol.algorithm import Online
 from byol.errors import UserError
-from byol.model.encoder import representation_dim
-from byol.model.initialization import initialize
-from byol.model.norm import synchronize
+from byol.model.synchronized import synchronize
 from byol.model.target import EmaTarget, SharedTarget
+from byol.module import Byol
 from byol.recipe.spec import Recipe
 from byol.system.collective import average_gradients, broadcast
 from byol.system.device import Device
@@ -104,29 +103,18 @@ def build(recipe: Recipe, device: Device, encoder: nn.Module | None = None, num_
         UserError: the encoder cannot take images of the recipe's sizes, or does not give (B, D).
     """
     torch.manual_seed(recipe.seed)
-    is_own = encoder is not None
-    encoder = recipe.encoder.build(recipe.views.channels) if encoder is None else encoder
-    shapes = [*recipe.views.shapes, recipe.views.preprocessing(recipe.evaluation_size).shape]
-    dim = representation_dim(encoder, shapes[0])
-    for shape in dict.fromkeys(shapes[1:]):
-        representation_dim(encoder, shape)  # says so where it cannot take them
-    projector = recipe.projector.build(dim)
-    online = Online(encoder, projector, recipe.predictor.build(recipe.projector.out))
-    for name, part in online.named_children():
-        if name != "encoder" or not is_own:
-            initialize(part, recipe.initialization)
-    online.to(device.device, memory_format=device.memory_format).train()  # type: ignore[call-overload]
+    model = Byol.drawn(recipe, encoder)
+    model.to(device.device, memory_format=device.memory_format)  # type: ignore[call-overload]
     if device.world_size > 1:
-        broadcast(online)
-        synchronize(online, device.device)
-    target = recipe.target.build(online).train()
-    optimizer = recipe.optimizer.build(online)
+        broadcast(model)
+        synchronize(model, device.device)
+    optimizer = recipe.optimizer.build(model.online)
     classifier = None
     if num_classes:  # drawn last, so that the others are the same with and without it
-        classifier = OnlineClassifier(dim, num_classes, recipe.optimizer).to(device.device)
+        classifier = OnlineClassifier(model.dim, num_classes, recipe.optimizer).to(device.device)
     if device.world_size > 1:
         average_gradients(optimizer)
         if classifier is not None:
             broadcast(classifier)
             average_gradients(classifier.optimizer)
-    return Learner(online=online, target=target, optimizer=optimizer, classifier=classifier)
+    return Learner(online=model.online, target=model.target, optimizer=optimizer, classifier=classifier)

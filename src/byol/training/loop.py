@@ -160,6 +160,7 @@ def _train(asked: Request) -> Run:
                     [view.contiguous(memory_format=device.memory_format) for view in batch.views],
                     lr,
                     tau,
+                    pairs=recipe.views.pairs,
                     predictor_lr=timeline.predictor_lr(batch.step),
                     loss_weight=recipe.loss_weight,
                     micro_batches=recipe.micro_batches,
