@@ -11,8 +11,8 @@ from tests.data.writing import write_images
 
 from byol.data.image.decode import UndecodableImage
 from byol.data.images import Files, Images, InMemory
+from byol.data.in_memory import keep_in_memory
 from byol.data.index.folder import index_folder
-from byol.data.small import keep_in_memory
 
 
 def test_files_read_labels_classes_and_names(root: Path, cache: Path) -> None:

@@ -7,7 +7,7 @@ import torch
 from tests.evaluate.conftest import MakeSet
 
 from byol.errors import UserError
-from byol.evaluate.groups import layers_of
+from byol.evaluate.parameter_groups import layers_of
 from byol.evaluate.supervised import Classifier, Trained, Training, _optimizer, logits_of, train
 from byol.evaluate.task import Task, open_task
 from byol.system.cache import cache_folder

@@ -18,8 +18,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from byol.data.bad import refuse_many_bad
 from byol.data.order import permutation
+from byol.data.unreadable import refuse_many_bad
 from byol.data.views import Crops, Items, Views
 from byol.errors import UserError
 from byol.system.processes import Processes

@@ -11,13 +11,13 @@ from torch.utils.data import Dataset, IterableDataset
 
 from byol.data.builtin import open_builtin
 from byol.data.images import Files, Images, InMemory
+from byol.data.in_memory import keep_in_memory
 from byol.data.index import archive
 from byol.data.index.dataset import DatasetIndex
 from byol.data.index.folder import index_splits
 from byol.data.index.listing import index_list
 from byol.data.index.packfile import is_pack, open_pack
 from byol.data.index.slot import Index
-from byol.data.small import keep_in_memory
 from byol.errors import UserError
 from byol.system.cache import cache_folder
 

@@ -14,12 +14,12 @@ import numpy as np
 import simplejpeg
 from numpy.typing import NDArray
 
-from byol.data.bad import refuse_many_bad
 from byol.data.image.decode import Jpeg, UndecodableImage
 from byol.data.image.resample import shrink
 from byol.data.index.packfile import PackWriter
 from byol.data.index.slot import Index
 from byol.data.opening import BUILTIN, Data, indices
+from byol.data.unreadable import refuse_many_bad
 from byol.errors import Interrupted, UserError, refuse_below
 from byol.system.cache import cache_folder
 from byol.system.device import usable_cores

@@ -20,8 +20,8 @@ from byol.data.image.views import OneView
 from byol.data.loader import batches
 from byol.errors import UserError
 from byol.evaluate.features import encode_with, features
-from byol.evaluate.groups import encoder_groups, head_groups, slow_statistics
-from byol.evaluate.saved import SavedTraining
+from byol.evaluate.parameter_groups import encoder_groups, head_groups, slow_statistics
+from byol.evaluate.saved_training import SavedTraining
 from byol.evaluate.task import Labelled
 from byol.system.cache import cache_folder
 from byol.system.device import Device, usable_cores

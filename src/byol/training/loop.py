@@ -23,11 +23,11 @@ from byol.system.progress import Progress, duration
 from byol.system.stop import StopRequest
 from byol.system.stopwatch import Stopwatch
 from byol.training import request
-from byol.training.bookends import begin, finish, newest_state
 from byol.training.guard import Guard, refuse_nan
 from byol.training.learner import Learner, build
 from byol.training.request import Request
 from byol.training.result import Run
+from byol.training.run_files import begin, finish, newest_state
 from byol.training.signals import Moment, measure
 from byol.training.timeline import Timeline
 from byol.training.watch import Judge, live_line

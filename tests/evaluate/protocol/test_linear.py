@@ -6,9 +6,9 @@ from sklearn.linear_model import LogisticRegression
 
 from byol.errors import UserError
 from byol.evaluate.features import kept_features
-from byol.evaluate.parts import hold_out
 from byol.evaluate.protocol.linear import LinearProbe
 from byol.evaluate.protocol.slot import Context
+from byol.evaluate.splitting import hold_out
 from byol.evaluate.task import Labelled, Task
 from byol.weights.pretrained import Pretrained
 

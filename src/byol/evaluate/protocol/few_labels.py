@@ -6,11 +6,11 @@ from pathlib import Path
 import numpy as np
 
 from byol.errors import refuse_below
-from byol.evaluate.parts import draw_few, listed
 from byol.evaluate.protocol.linear import LinearProbe
 from byol.evaluate.protocol.retrain import Retrain
 from byol.evaluate.protocol.settings import refuse_no_fraction
 from byol.evaluate.protocol.slot import Context, EvaluationProtocol, Outcome
+from byol.evaluate.splitting import draw_few, listed
 from byol.evaluate.task import Labelled, Task
 from byol.weights.pretrained import Pretrained
 

@@ -7,10 +7,10 @@ import torch
 from torch import Tensor
 
 from byol.evaluate.logistic import STRENGTHS, fit_path
-from byol.evaluate.parts import hold_out
 from byol.evaluate.protocol.rows import labelled_rows
 from byol.evaluate.protocol.settings import refuse_no_fraction, refuse_no_rates
 from byol.evaluate.protocol.slot import AgainstRandom, Context, Outcome
+from byol.evaluate.splitting import hold_out
 from byol.evaluate.task import Labelled, Task
 from byol.weights.pretrained import Pretrained
 

@@ -10,8 +10,8 @@ from tests.data.writing import opened, write_images
 from byol.data.image.decode import Decoded, Jpeg
 from byol.data.image.decode import opened as opened_image
 from byol.data.images import Files, InMemory
+from byol.data.in_memory import keep_in_memory
 from byol.data.index.folder import index_folder
-from byol.data.small import keep_in_memory
 from byol.errors import UserError
 
 

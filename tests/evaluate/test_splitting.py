@@ -9,7 +9,7 @@ from tests.evaluate.conftest import MakeSet
 
 from byol.data.images import InMemory
 from byol.errors import UserError
-from byol.evaluate.parts import draw_few, hold_out, listed
+from byol.evaluate.splitting import draw_few, hold_out, listed
 from byol.evaluate.task import Labelled, open_task
 
 

@@ -7,11 +7,11 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from byol.data.bad import refuse_many_bad
 from byol.data.image.decode import UndecodableImage
 from byol.data.images import InMemory
 from byol.data.index.mapped import map_array
 from byol.data.index.slot import Index
+from byol.data.unreadable import refuse_many_bad
 from byol.errors import UserError
 from byol.system.digest import digest
 from byol.system.files import whole_file

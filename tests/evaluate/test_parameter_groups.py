@@ -2,7 +2,7 @@ import pytest
 import torch
 from torch import nn
 
-from byol.evaluate.groups import encoder_groups, head_groups, layers_of, slow_statistics
+from byol.evaluate.parameter_groups import encoder_groups, head_groups, layers_of, slow_statistics
 from byol.model.encoder import ConvNet, ResNet
 
 

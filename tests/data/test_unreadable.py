@@ -1,6 +1,6 @@
 import pytest
 
-from byol.data.bad import refuse_many_bad
+from byol.data.unreadable import refuse_many_bad
 from byol.errors import UserError
 
 
