@@ -38,7 +38,8 @@ LAYERS = [  # a module imports only rows below its own, or its own row's folder
     {"evaluate.judging", "recipe.names"},
     {"lab.tables", "recipe.imagenet", "recipe.small", "training.timeline"},
     {"lab.changes", "recipe.cifar10", "weights.haiku", "weights.pickled"},
-    {"evaluate.measured", "evaluate.protocol.table", "evaluate.result"},
+    {"evaluate.measured", "evaluate.result"},
+    {"evaluate.protocol.table"},
     {"evaluate.protocol.few_labels"},
     {"evaluate.protocol.finetune", "evaluate.protocol.knn", "evaluate.protocol.linear"}
     | {"evaluate.protocol.linear_sgd", "evaluate.protocol.retrain"},

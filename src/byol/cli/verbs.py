@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Any, NamedTuple, TypeVar
 
 from byol.errors import UserError
+from byol.evaluate.protocol.table import PROTOCOLS
 
 Value = TypeVar("Value")
 
@@ -60,14 +61,7 @@ def _evaluation(protocol: str, does: str, flags: str, **more: Any) -> Verb:
 EVALUATIONS = {
     verb.protocol or "": verb
     for verb in (
-        _evaluation(
-            "knn", "weighted nearest neighbours, of one labelled set alone too", "--against timm:resnet18"
-        ),
-        _evaluation("linear", "logistic regression on frozen features, 45 strengths", "--json"),
-        _evaluation("linear-paper", "a classifier by SGD on random crops, as published", "--epochs 40"),
-        _evaluation("fewlabel-linear", "the same as linear, from a fraction of the labels", "--draws 5"),
-        _evaluation("fewlabel-finetune", "the same as finetune, from a fraction of the labels", "--draws 5"),
-        _evaluation("finetune", "the whole network learns", "--optimizer adamw"),
+        *(_evaluation(name, entry.does, entry.flags) for name, entry in PROTOCOLS.items()),
         _evaluation(
             "transfer",
             "linear and finetune on several sets",
@@ -230,8 +224,6 @@ def tables() -> Mapping[str, Callable[[], Any]]:
 
 def protocols() -> Mapping[str, Callable[[], Any]]:
     """Return the protocols by which `judge` and `compare` judge."""
-    from byol.evaluate.protocol.table import PROTOCOLS
-
     return PROTOCOLS
 
 
