@@ -11,7 +11,7 @@ from byol.errors import UserError
 from byol.model.encoder import in_eval_mode, representation_dim
 from byol.model.head import Mlp
 from byol.model.initialization import Initialization, initialize
-from byol.model.target import Ema, EmaTarget, SharedTarget
+from byol.model.target import Ema, TargetNetwork
 from byol.recipe.names import open_recipe
 from byol.recipe.spec import Recipe
 
@@ -33,7 +33,7 @@ class PredictorSpec(Protocol):
 class TargetSpec(Protocol):
     """What builds a target and knows its tau, see `model.target`."""
 
-    def build(self, online: Online) -> EmaTarget | SharedTarget:
+    def build(self, online: Online) -> TargetNetwork:
         """Return the target of an online network."""
 
     def tau(self, step: int, total_steps: int) -> float:

@@ -14,7 +14,7 @@ import numpy as np
 import simplejpeg
 from numpy.typing import NDArray
 
-from byol.data.image.decode import Jpeg, UndecodableImage
+from byol.data.image.decode import UndecodableImage
 from byol.data.image.resample import shrink
 from byol.data.index.packfile import PackWriter
 from byol.data.index.slot import Index
@@ -166,8 +166,8 @@ def _small(index: Index, short_side: int, quality: int, raw: bool, i: int) -> Sm
     small = shrink(pixels, short_side)
     if raw:
         return small
-    if small is pixels and isinstance(image, Jpeg):
-        return image.data
+    if small is pixels and image.jpeg is not None:
+        return image.jpeg
     encoded: bytes = simplejpeg.encode_jpeg(
         np.ascontiguousarray(small), quality=quality, colorsubsampling="420"
     )

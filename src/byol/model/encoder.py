@@ -9,9 +9,10 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import torch
+from pydantic import Field
 from torch import Tensor, nn
 
 from byol.errors import UserError, refuse_below
@@ -125,6 +126,9 @@ class Timm:
         other: dict[str, Any] = {} if channels == 3 else {"in_chans": channels}
         network: nn.Module = timm.create_model(self.name, pretrained=False, num_classes=0, **other)
         return network
+
+
+EncoderSpec = Annotated[ResNet | ConvNet | Timm, Field(discriminator="kind")]
 
 
 def representation_dim(encoder: nn.Module, shape: Sequence[int]) -> int:

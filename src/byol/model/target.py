@@ -140,3 +140,6 @@ class SharedTarget(nn.Module):
 
     def update(self, online: Online, tau: float) -> None:
         """Do nothing: the target is the online network."""
+
+
+TargetNetwork = EmaTarget | SharedTarget  # what a spec builds: a module that is an `algorithm.Target`

@@ -13,7 +13,7 @@ from pydantic import Field, TypeAdapter, ValidationError
 
 from byol.data.image.views import MultiCrop, TwoViews
 from byol.errors import UserError, refuse_not_whole, refuse_seed
-from byol.model.encoder import ConvNet, ResNet, Timm
+from byol.model.encoder import EncoderSpec
 from byol.model.head import Mlp, SimSiamProjector
 from byol.model.initialization import Initialization
 from byol.model.predictor import (
@@ -73,7 +73,7 @@ class Recipe:
     data: str
     views: Annotated[TwoViews | MultiCrop, Field(discriminator="kind")]
     evaluation_size: int
-    encoder: Annotated[ResNet | ConvNet | Timm, Field(discriminator="kind")]
+    encoder: EncoderSpec
     projector: Annotated[Mlp | SimSiamProjector, Field(discriminator="kind")]
     predictor: Annotated[Predictor, Field(discriminator="kind")]
     target: Annotated[Ema | ConstantEma | Shared | Fixed, Field(discriminator="kind")]
@@ -102,9 +102,9 @@ class Recipe:
                 f"micro_batches is {self.micro_batches}; it must divide batch_size = {self.batch_size} "
                 "into parts of 2 images or more."
             )
-        if isinstance(self.predictor, Mlp) and self.predictor.out != self.projector.out:
+        if (out := getattr(self.predictor, "out", self.projector.out)) != self.projector.out:
             raise UserError(
-                f"predictor.out is {self.predictor.out}, but projections have projector.out = "
+                f"predictor.out is {out}, but projections have projector.out = "
                 f"{self.projector.out} numbers; make them equal."
             )
         if not 0 <= self.warmup_epochs < self.epochs:

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from byol.algorithm import Online
 from byol.errors import UserError
 from byol.model.synchronized import synchronize
-from byol.model.target import EmaTarget, SharedTarget
+from byol.model.target import TargetNetwork
 from byol.module import Byol
 from byol.recipe.spec import Recipe
 from byol.system.collective import average_gradients, broadcast
@@ -34,7 +34,7 @@ class Learner:
     """
 
     online: Online
-    target: EmaTarget | SharedTarget
+    target: TargetNetwork
     optimizer: torch.optim.Optimizer
     classifier: OnlineClassifier | None = None
     step: int = 0

@@ -14,13 +14,13 @@ from torch import Tensor, nn
 
 from byol.data.image.preprocessing import Picture, Preprocessing
 from byol.errors import UserError
-from byol.model.encoder import ConvNet, ResNet, Timm, in_eval_mode
+from byol.model.encoder import EncoderSpec, in_eval_mode
 from byol.system.digest import digest
 from byol.system.files import whole_file
 from byol.weights.zoo import is_named, open_named
 
 _CHECKPOINTS = {".pth", ".pt", ".ckpt", ".bin", ".tar"}
-_Spec = TypeAdapter[ResNet | ConvNet | Timm](ResNet | ConvNet | Timm)
+_Spec = TypeAdapter[EncoderSpec](EncoderSpec)
 
 
 class Pretrained(nn.Module):
@@ -45,7 +45,7 @@ class Pretrained(nn.Module):
         *,
         name: str = "encoder",
         rebuild: Callable[[], nn.Module] | None = None,
-        architecture: ResNet | ConvNet | Timm | None = None,
+        architecture: EncoderSpec | None = None,
     ) -> None:
         super().__init__()
         self.encoder, self.preprocessing, self.name = encoder, preprocessing, name
@@ -109,7 +109,7 @@ class Pretrained(nn.Module):
 
 
 def save_encoder(
-    path: Path, encoder: nn.Module, spec: ResNet | ConvNet | Timm | None, preprocessing: Preprocessing
+    path: Path, encoder: nn.Module, spec: EncoderSpec | None, preprocessing: Preprocessing
 ) -> None:
     """Write an encoder's weights as safetensors, with architecture and preprocessing in the metadata.
 
@@ -185,7 +185,7 @@ def load(run: str | os.PathLike[str], *, encoder: nn.Module | None = None) -> Pr
     ).eval()
 
 
-def _read(path: Path) -> tuple[dict[str, Tensor], ResNet | ConvNet | Timm | None, Preprocessing]:
+def _read(path: Path) -> tuple[dict[str, Tensor], EncoderSpec | None, Preprocessing]:
     """Return weights, architecture (None for a module of the user's own) and preprocessing from a file."""
     from safetensors import SafetensorError, safe_open
 

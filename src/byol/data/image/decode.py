@@ -7,6 +7,7 @@ import io
 import struct
 import zlib
 from dataclasses import dataclass
+from typing import ClassVar
 
 import numpy as np
 import simplejpeg
@@ -53,6 +54,8 @@ class Decoded:
 
     pixels: NDArray[np.uint8]
 
+    jpeg: ClassVar[None] = None  # there is no file to copy as it is
+
     @property
     def height(self) -> int:
         """H."""
@@ -81,6 +84,11 @@ class Jpeg:
     data: bytes
     height: int
     width: int
+
+    @property
+    def jpeg(self) -> bytes:
+        """The file, which a pack may copy as it is."""
+        return self.data
 
     def read(self, fraction: float = 1.0) -> tuple[NDArray[np.uint8], int]:
         """Return the pixels at the coarsest size that is at least a fraction of the whole one.

@@ -3,14 +3,16 @@
 A protocol is imported when it is made, so that a shell lists them without waiting for torch.
 """
 
+from dataclasses import dataclass
 from importlib import import_module
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from byol.evaluate.protocol.slot import EvaluationProtocol
 
 
-class Entry(NamedTuple):
+@dataclass(frozen=True)
+class Entry:
     """A protocol as a person chooses it. Called, it makes the protocol with its default settings.
 
     Args:
