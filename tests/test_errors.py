@@ -5,13 +5,13 @@ import pytest
 
 import byol
 from byol.cli import main
-from byol.errors import Diverged, Interrupted, UserError, refuse_not_whole
+from byol.errors import Diverged, Interrupted, UserError, nearest, refuse_not_whole
 
 
 @pytest.mark.parametrize(
     ("error", "code"),
     [
-        (UserError("what to mend"), 2),
+        (UserError("what to repair"), 2),
         (Diverged("the loss became nan"), 5),
         (Interrupted("stopped", signal.SIGTERM), 143),
     ],
@@ -35,3 +35,10 @@ def test_a_count_is_a_whole_number(value: object) -> None:
     refuse_not_whole("things", 1, 1)
     with pytest.raises(UserError, match="things is 0; use 1 or more"):
         refuse_not_whole("things", 0, 1)
+
+
+def test_a_name_that_does_not_exist_is_answered_by_the_nearest_or_by_all() -> None:
+    names = {"linear": 1, "linear-paper": 2, "knn": 3}
+    assert nearest("liner", names) == "did you mean linear?"
+    assert nearest("liner", names, at_most=2) == "did you mean linear or linear-paper?"
+    assert nearest("x", names) == "there are linear, linear-paper, knn."

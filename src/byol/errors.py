@@ -1,5 +1,6 @@
 """What a person did that cannot work, told in one sentence; and how else a command may end."""
 
+from collections.abc import Iterable
 from typing import ClassVar
 
 
@@ -29,6 +30,15 @@ class Interrupted(Exception):  # noqa: N818 - nothing went wrong
     def exit_code(self) -> int:
         """What a shell expects of a process that a signal has ended."""
         return 128 + self.signal
+
+
+def nearest(name: str, names: Iterable[str], at_most: int = 1) -> str:
+    """Return a remedy for a name that does not exist: those it may have meant, or else all there are."""
+    import difflib
+
+    known = list(names)
+    near = difflib.get_close_matches(name, known, n=at_most, cutoff=0.4)
+    return f"did you mean {' or '.join(near)}?" if near else f"there are {', '.join(known)}."
 
 
 def refuse_below(name: str, value: float, least: float) -> None:

@@ -1,9 +1,10 @@
 import hashlib
+import io
 import json
 
 import numpy as np
 
-from byol.system.digest import digest, json_digest
+from byol.system.digest import bytes_digest, digest, file_digest, json_digest, number_digest
 
 
 def test_parts_are_hashed_one_after_the_other() -> None:
@@ -24,3 +25,10 @@ def test_json_values_may_be_named_in_any_order() -> None:
     turned = {"a": [1.5, None], "b": 1}
     assert json_digest(value) != json_digest(turned)
     assert json_digest(value, sort_keys=True, length=12) == json_digest(turned, sort_keys=True, length=12)
+
+
+def test_contents_are_told_apart() -> None:
+    assert bytes_digest(b"abc") == hashlib.blake2b(b"abc", digest_size=16).digest()
+    assert len({number_digest(bytes([i])) for i in range(256)}) == 256
+    assert np.array([number_digest(bytes([i])) for i in range(256)], np.int64).min() < 0  # all 64 bits
+    assert file_digest(io.BytesIO(b"abc")) == hashlib.sha256(b"abc").hexdigest()

@@ -5,7 +5,6 @@ read. Both know their labels, classes and names. A set has N images, a batch B; 
 S x S.
 """
 
-import hashlib
 import json
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -27,7 +26,7 @@ from byol.data.image.resample import (
 )
 from byol.data.index.slot import Index
 from byol.data.views import Crops, Indices, Items
-from byol.system.digest import digest
+from byol.system.digest import bytes_digest, digest
 
 # (index, heights, widths), (B,) each, to the boxes of each view, (B, 4) rows (top, left, height, width)
 Boxes = Callable[[Indices, Indices, Indices], tuple[Indices, ...]]
@@ -161,7 +160,7 @@ class InMemory:
     def digest_of(self, i: int) -> bytes:
         """Return a digest of the pixels of image i and of their shape."""
         shape = " ".join(map(str, self.images.shape[1:])).encode()
-        return _digest(shape + self.images[i].cpu().numpy().tobytes())
+        return bytes_digest(shape + self.images[i].cpu().numpy().tobytes())
 
     def digest(self) -> str:
         """Return a hex digest of pixels and labels."""
@@ -257,7 +256,7 @@ class Files:
 
     def digest_of(self, i: int) -> bytes:
         """Return a digest of the bytes of image i as they are stored."""
-        return _digest(self.index.bytes(i))
+        return bytes_digest(self.index.bytes(i))
 
     def digest(self) -> str:
         """Return a hex digest of names and labels, and of sizes and time stamps or what stands for them."""
@@ -269,7 +268,3 @@ def _labels(images: Images) -> tuple[str | NDArray[np.int64], ...]:
     """Return what a digest takes in of classes and labels."""
     classes = json.dumps(images.classes)
     return (classes,) if images.labels is None else (classes, images.labels)
-
-
-def _digest(data: bytes) -> bytes:
-    return hashlib.blake2b(data, digest_size=16).digest()

@@ -17,6 +17,7 @@ from byol.errors import UserError
 from byol.system.cache import cache_folder
 from byol.system.device import Device
 from byol.system.digest import json_digest
+from byol.system.files import write_text
 from byol.system.lock import exclusive_lock
 from byol.system.progress import Progress
 from byol.weights.pretrained import Pretrained
@@ -124,9 +125,7 @@ def _compute(
             table[np.setdiff1d(indices, readable)] = np.nan
             if start // _BATCH % 16 == 15:
                 table.flush()
-                temporary = count.with_suffix(".count.tmp")
-                temporary.write_text(str(int(indices[-1]) + 1))
-                temporary.replace(count)
+                write_text(count, str(int(indices[-1]) + 1))
         progress.show(f"features of {encoder.name}: {int(indices[-1]) + 1:,} of {len(images):,} images")
     if table is None:
         raise UserError(f"none of the {len(images):,} images can be decoded, {images.name(0)} for one.")

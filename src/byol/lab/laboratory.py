@@ -23,7 +23,7 @@ from byol.recipe.names import open_recipe
 from byol.recipe.spec import Recipe, refuse_wrong_types
 from byol.run.provenance import provenance
 from byol.system.device import usable_cores
-from byol.system.files import place_to_write, write_json
+from byol.system.files import place_to_write, write_json, write_text
 from byol.system.progress import Progress, duration
 from byol.system.stop import StopRequest
 
@@ -140,7 +140,7 @@ def ablate(
     write_json(folder / f"{table.name}.json", {"provenance": facts, "cells": as_json(table, outcomes)})
     draw_outcomes(folder / f"{table.name}.png", table, outcomes)
     path = folder / f"{table.name}.md"
-    path.write_text(report(table, outcomes, facts))
+    write_text(path, report(table, outcomes, facts))
     return Ablation(path=path, question=table, outcomes=outcomes)
 
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 
-from byol.system.device import usable_cores
+from byol.system.device import processor_name, usable_cores
 
 
 def peak_bytes(run: Callable[[], object], device: torch.device) -> int | None:
@@ -44,17 +44,13 @@ def _status(name: str) -> int:
 def machine(device: torch.device) -> dict[str, Any]:
     """Return what a measurement depends on beside the code."""
     facts = {
-        "processor": platform.processor() or platform.machine(),
+        "processor": processor_name(),
         "cores": usable_cores(),
         "threads": torch.get_num_threads(),
         "memory_bytes": os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"),
         "python": platform.python_version(),
         "torch": torch.__version__,
     }
-    info = Path("/proc/cpuinfo")
-    names = [line for line in info.read_text().splitlines() if "model name" in line] if info.exists() else []
-    if names:
-        facts["processor"] = names[0].split(":")[1].strip()
     if device.type == "cuda":
         facts["gpu"] = torch.cuda.get_device_name(device)
     return facts

@@ -4,12 +4,11 @@ A table changes a base recipe cell by cell, holds what was published for each ce
 findings: which cell is better than which, by the papers. `laboratory` runs it and says which hold.
 """
 
-import difflib
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from byol.errors import UserError
+from byol.errors import UserError, nearest
 from byol.lab.changes import Change, both, put, put_in_views, put_norm
 from byol.model.norm import BatchNorm, GroupNorm, NoNorm
 from byol.model.predictor import DirectPred, LinearPredictor, NoPredictor
@@ -272,9 +271,7 @@ def open_table(name: str) -> Table:
         UserError: there is none; the nearest name is given.
     """
     if name not in TABLES:
-        near = difflib.get_close_matches(name, TABLES, n=1, cutoff=0.4)
-        hint = f"did you mean {near[0]}?" if near else f"there are {', '.join(TABLES)}."
-        raise UserError(f"there is no table '{name}'; {hint}")
+        raise UserError(f"there is no table '{name}'; {nearest(name, TABLES)}")
     return TABLES[name]()
 
 

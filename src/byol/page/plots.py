@@ -4,6 +4,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from byol.system.files import whole_file
+
 
 def new_figure(width: float, height: float) -> Any:
     """Return an empty figure of a size in inches."""
@@ -34,4 +36,5 @@ def label(axes: Any, *, x: str = "", y: str = "") -> None:
 
 def save_figure(figure: Any, path: Path) -> None:
     """Write a figure as PNG; the same figure gives the same file with the same version of matplotlib."""
-    figure.savefig(path, dpi=150, metadata={"Software": "byol"})
+    with whole_file(path, is_only_writer=True) as stream:
+        figure.savefig(stream, format="png", dpi=150, metadata={"Software": "byol"})

@@ -1,13 +1,12 @@
 """Recipes by their names: the list, one of them, and how two differ."""
 
-import difflib
 import json
 import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from byol.errors import UserError
+from byol.errors import UserError, nearest
 from byol.recipe.cifar10 import cifar10, cifar10_directpred, cifar10_gn_ws, cifar10_simsiam
 from byol.recipe.imagenet import (
     imagenet_40,
@@ -68,9 +67,7 @@ def named(name: str) -> Recipe:
         UserError: there is none; the nearest names are given.
     """
     if name not in RECIPES:
-        near = difflib.get_close_matches(name, RECIPES, n=2, cutoff=0.4)
-        hint = f"did you mean {' or '.join(near)}?" if near else f"there are {', '.join(RECIPES)}."
-        raise UserError(f"there is no recipe named '{name}'; {hint}")
+        raise UserError(f"there is no recipe named '{name}'; {nearest(name, RECIPES, at_most=2)}")
     return RECIPES[name]()
 
 

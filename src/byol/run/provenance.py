@@ -8,7 +8,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from byol.system.device import usable_cores
+from byol.system.device import processor_name, usable_cores
 
 
 def provenance(**more: Any) -> dict[str, Any]:
@@ -22,7 +22,7 @@ def provenance(**more: Any) -> dict[str, Any]:
         "python": platform.python_version(),
         "versions": {name: version(name) for name in ("byol", "torch", "numpy")},
         "platform": platform.platform(),
-        "processor": _processor(),
+        "processor": processor_name(),
         "cores": usable_cores(),
         **more,
     }
@@ -36,11 +36,3 @@ def _git(*words: str) -> str | None:
     except (OSError, subprocess.TimeoutExpired):
         return None
     return done.stdout.strip() if done.returncode == 0 else None
-
-
-def _processor() -> str:
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-    except OSError:
-        return platform.processor()
-    return next((line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")), "")

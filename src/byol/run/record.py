@@ -6,7 +6,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-from byol.system.files import whole_file
+from byol.system.files import write_text
 
 
 class Recorder:
@@ -67,5 +67,4 @@ def read(path: Path) -> list[dict[str, Any]]:
 
 def _forget_after(path: Path, step: int) -> None:
     kept = [event for event in read(path) if event["step"] <= step]
-    with whole_file(path, is_only_writer=True) as file:
-        file.write("".join(json.dumps(event) + "\n" for event in kept).encode())
+    write_text(path, "".join(json.dumps(event) + "\n" for event in kept))

@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from typing import Any
+from typing import IO, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,6 +22,21 @@ def digest(*parts: str | bytes | NDArray[Any], length: int = 32) -> str:
         else:
             hashed.update(part.encode() if isinstance(part, str) else part)
     return hashed.hexdigest()[:length]
+
+
+def file_digest(stream: IO[bytes]) -> str:
+    """Return the hex SHA-256 of a file from where it stands to its end, as `sha256sum` prints it."""
+    return hashlib.file_digest(stream, "sha256").hexdigest()  # type: ignore[arg-type]
+
+
+def bytes_digest(data: bytes) -> bytes:
+    """Return 16 bytes that tell whether two contents are the same (BLAKE2b)."""
+    return hashlib.blake2b(data, digest_size=16).digest()
+
+
+def number_digest(data: bytes) -> int:
+    """Return an int64 that changes when a content does (BLAKE2b), to stand beside sizes in an array."""
+    return int.from_bytes(hashlib.blake2b(data, digest_size=8).digest(), "little", signed=True)
 
 
 def json_digest(value: Any, *, sort_keys: bool = False, length: int = 32) -> str:

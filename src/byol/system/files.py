@@ -74,10 +74,15 @@ def whole_file(path: Path, *, is_only_writer: bool = False, is_synced: bool = Fa
         temporary.unlink(missing_ok=True)
 
 
-def write_json(path: Path, value: Any) -> None:
-    """Write a JSON file whole: a reader never sees half of it."""
+def write_text(path: Path, text: str) -> None:
+    """Write a text file whole: a reader never sees half of it."""
     with whole_file(path, is_only_writer=True) as stream:
-        stream.write(f"{json.dumps(value, indent=2)}\n".encode())
+        stream.write(text.encode())
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Write a JSON file whole."""
+    write_text(path, f"{json.dumps(value, indent=2)}\n")
 
 
 def _sync_folder(folder: Path) -> None:

@@ -4,7 +4,6 @@ Whatever is written is read back, and what was read is compared with what was gi
 """
 
 import copy
-import difflib
 import os
 import pickle
 from dataclasses import asdict, dataclass
@@ -15,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from byol.data.image.preprocessing import Preprocessing
-from byol.errors import UserError
+from byol.errors import UserError, nearest
 from byol.model.encoder import in_eval_mode
 from byol.system.files import place_to_write, whole_file
 from byol.weights.pretrained import Pretrained, load, save_encoder
@@ -210,9 +209,7 @@ def export(
         UserError: there is no such format or encoder, or the file cannot be written.
     """
     if format not in FORMATS:
-        near = difflib.get_close_matches(str(format), FORMATS, n=1, cutoff=0.4)
-        hint = f"did you mean {near[0]}?" if near else f"there are {', '.join(FORMATS)}."
-        raise UserError(f"there is no format '{format}'; {hint}")
+        raise UserError(f"there is no format '{format}'; {nearest(str(format), FORMATS)}")
     chosen = FORMATS[format]
     path = place_to_write(out, "say where to write the encoder: --out FILE.")
     given = encoder if isinstance(encoder, Pretrained) else load(encoder)

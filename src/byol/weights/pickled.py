@@ -7,7 +7,6 @@ a length.
 Source: official `utils/checkpointing.py` (dill, protocol 2).
 """
 
-import hashlib
 import pickle
 import struct
 from pathlib import Path
@@ -17,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from byol.errors import UserError
+from byol.system.digest import file_digest
 
 
 def read_pickle(file: Path) -> tuple[Any, str]:
@@ -29,7 +29,7 @@ def read_pickle(file: Path) -> tuple[Any, str]:
     """
     try:
         with file.open("rb") as stream:
-            digest = hashlib.file_digest(stream, "sha256").hexdigest()
+            digest = file_digest(stream)
             stream.seek(max(0, stream.tell() - 1))
             if stream.read() != pickle.STOP:  # part of a file may end within a name, and be refused for it
                 raise EOFError

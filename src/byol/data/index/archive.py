@@ -1,6 +1,5 @@
 """Archives of images, unpacked once."""
 
-import hashlib
 import lzma
 import re
 import shutil
@@ -11,6 +10,7 @@ import zlib
 from pathlib import Path, PurePosixPath
 
 from byol.errors import UserError
+from byol.system.digest import digest
 
 SUFFIXES = (".tar", ".tar.gz", ".tgz", ".tar.xz", ".txz", ".tar.bz2", ".tbz2", ".zip")
 
@@ -61,12 +61,11 @@ def unpack(archive: Path, cache: Path) -> Path:
 
 def _fingerprint(archive: Path) -> str:
     status = archive.stat()
-    digest = hashlib.sha256(f"{status.st_size} {status.st_mtime_ns}".encode())
     with archive.open("rb") as stream:
-        digest.update(stream.read(_SAMPLE))
+        first = stream.read(_SAMPLE)
         stream.seek(max(0, status.st_size - _SAMPLE))
-        digest.update(stream.read(_SAMPLE))
-    return digest.hexdigest()[:16]
+        last = stream.read(_SAMPLE)
+    return digest(f"{status.st_size} {status.st_mtime_ns}", first, last, length=16)
 
 
 def _extract(archive: Path, folder: Path) -> None:

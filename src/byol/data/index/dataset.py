@@ -4,7 +4,6 @@ An item is a picture, or a tuple of a picture and an int, its label. A picture i
 (H, W, 3) uint8, or a tensor (3, H, W) or (1, H, W) uint8, whose one channel is repeated.
 """
 
-import hashlib
 import threading
 from collections.abc import Sequence
 from contextlib import suppress
@@ -18,6 +17,7 @@ from torch import Tensor
 
 from byol.data.image.decode import Decoded, UndecodableImage, as_rgb
 from byol.errors import UserError
+from byol.system.digest import digest, number_digest
 
 
 class MapStyle(Protocol):
@@ -60,10 +60,8 @@ class DatasetIndex:
     @property
     def fingerprint(self) -> str:
         """Hex digest of length and labels: what else there is, only reading it tells."""
-        digest = hashlib.sha256(f"{self.root} {len(self)} {self.classes}".encode())
-        if self.labels is not None:
-            digest.update(np.ascontiguousarray(self.labels).data)
-        return digest.hexdigest()
+        labels = () if self.labels is None else (self.labels,)
+        return digest(f"{self.root} {len(self)} {self.classes}", *labels, length=64)
 
     def name(self, i: int) -> str:
         """Return the number of image i."""
@@ -91,8 +89,7 @@ class DatasetIndex:
                     data = self.bytes(i)
                 except UndecodableImage:
                     continue
-                digest = hashlib.blake2b(data, digest_size=8).digest()
-                stamps[i] = len(data), int.from_bytes(digest, "little", signed=True)
+                stamps[i] = len(data), number_digest(data)
             self._stamps = stamps
         return self._stamps
 

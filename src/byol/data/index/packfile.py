@@ -5,7 +5,6 @@ and at the very end a digest of the tables and where they begin. An image is eit
 file, such as JPEG, or its pixels. The same images make the same bytes. A split has N images.
 """
 
-import hashlib
 import json
 import os
 import struct
@@ -20,6 +19,7 @@ from numpy.typing import NDArray
 from byol.data.image.decode import Decoded, Jpeg, opened
 from byol.data.index.mapped import Names, map_array
 from byol.errors import UserError
+from byol.system.digest import bytes_digest, number_digest
 
 _MAGIC = b"byolpack"
 _FORMAT = 1  # raise it whenever the layout changes
@@ -111,8 +111,7 @@ class PackWriter:
         data = image if isinstance(image, bytes) else image.tobytes()
         self._stream.write(data)
         self._rows.append((self._place, len(data), height, width))
-        digest = hashlib.blake2b(data, digest_size=8).digest()
-        self._digests.append(int.from_bytes(digest, "little", signed=True))
+        self._digests.append(number_digest(data))
         self._place += len(data)
 
     def end_split(self, split: str, names: Sequence[str], labels: NDArray[np.int64] | None) -> None:
@@ -137,7 +136,7 @@ class PackWriter:
         for table in (np.frombuffer(header, np.uint8), *self._tables):
             np.save(self._stream, table)
         self._stream.seek(self._place)
-        digest = _digest(self._stream.read())
+        digest = bytes_digest(self._stream.read())
         self._stream.write(_TAIL.pack(digest, self._place, _FORMAT, _MAGIC))
 
 
@@ -161,7 +160,7 @@ def open_pack(file: Path) -> dict[str, PackIndex]:
     with file.open("rb") as stream:
         digest, start = _tail(stream, file)
         stream.seek(start)
-        if _digest(stream.read()[: -_TAIL.size]) != digest:
+        if bytes_digest(stream.read()[: -_TAIL.size]) != digest:
             raise UserError(f"The pack {file} is damaged: pack the images again.")
         return _read(stream, file, digest, start)
 
@@ -211,7 +210,3 @@ def _reopen(path: str, split: str, fingerprint: str) -> PackIndex:
     if index is None or index.fingerprint != fingerprint:
         raise UserError(f"The pack {file} changed while it was being read: start again.")
     return index
-
-
-def _digest(data: bytes) -> bytes:
-    return hashlib.blake2b(data, digest_size=16).digest()
