@@ -49,11 +49,8 @@ def _sheet(recipe: Recipe, images: Images) -> NDArray[np.float32]:
             device=torch.device("cpu"),
         )
     )
-    index, views = batch.index, batch.views[:2]
-    mean, std = (torch.tensor(values).view(-1, 1, 1) for values in (recipe.views.mean, recipe.views.std))
-    shown, _ = images.squares(index, recipe.views.size)
-    rows = [shown.cpu(), *(view * std + mean for view in views)]
-    framed = [torch.nn.functional.pad(row.clamp(0, 1), (0, 1, 0, 1), value=1.0) for row in rows]
+    rows = recipe.views.preprocessing().pictures(images, batch.index, batch.views[:2])
+    framed = [torch.nn.functional.pad(row, (0, 1, 0, 1), value=1.0) for row in rows]
     sheet: Tensor = torch.cat([torch.cat(list(row), dim=2) for row in framed], dim=1)
     array: NDArray[np.float32] = sheet.permute(1, 2, 0).numpy()
     return array

@@ -24,6 +24,15 @@ def test_a_sample_is_what_the_encoder_takes() -> None:
     assert Preprocessing(size=5, mean=(0.5,), std=(0.5,)).sample().shape == (2, 1, 5, 5)
 
 
+def test_images_and_views_are_shown_as_they_look() -> None:
+    images, index = InMemory(PIXELS), np.array([2, 0])
+    prepared, _ = HOW.read(images, index)
+    squares, views = HOW.pictures(images, index, [prepared])
+    expected, _ = images.squares(index, HOW.size, HOW.fraction)
+    assert torch.equal(squares, expected)
+    torch.testing.assert_close(views, expected, rtol=0, atol=1e-6)  # divided and multiplied: 6e-8 each
+
+
 def test_pictures_of_every_kind_are_prepared_alike(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     arrays = [one.permute(1, 2, 0).numpy() for one in PIXELS]
     pictures = [Image.fromarray(array) for array in arrays]

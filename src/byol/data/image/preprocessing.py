@@ -104,13 +104,28 @@ class Preprocessing:
         squares, kept = images.squares(index, self.size, self.fraction)
         return self.normalize(squares), kept
 
+    def pictures(self, images: Images, index: Indices, views: Sequence[Tensor]) -> list[Tensor]:
+        """Return images, and normalized views of them, as a person sees them.
+
+        Args:
+            images: the set.
+            index: (B,) which of its images.
+            views: (B, C, S, S) each.
+
+        Returns:
+            (B, C, S, S) each, in [0, 1] on the CPU: the whole squares first, then the views.
+        """
+        mean, std = (torch.tensor(values).view(-1, 1, 1) for values in (self.mean, self.std))
+        squares, _ = images.squares(index, self.size, self.fraction)
+        return [squares.cpu(), *((view * std + mean).clamp(0, 1) for view in views)]
+
     def to_json(self) -> dict[str, Any]:
         """Return it as JSON values, as they stand in the file of an encoder."""
         return {
             "size": self.size,
             "mean": self.mean,
             "std": self.std,
-            "crop": "centre square, bicubic",
+            "crop": "centre square, bicubic",  # spelled as in every file that there is
             "crop_share": self.fraction,
         }
 
