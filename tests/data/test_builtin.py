@@ -17,7 +17,7 @@ def test_the_same_seed_draws_the_same_images_and_another_others() -> None:
 
 
 def test_pixels_of_a_class_say_nothing_on_average() -> None:
-    """Colours, places and rotations are free, so the mean image of every class is grey."""
+    """Colors, places and rotations are free, so the mean image of every class is gray."""
     images, labels = draw(3000, seed=0)
     for label in range(10):
         mean = images[labels == label].mean(axis=0) / 255

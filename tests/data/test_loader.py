@@ -361,7 +361,7 @@ def test_reader_sent_to_a_worker_is_small(files: Files) -> None:
 
 @pytest.fixture
 def photos(tmp_path: Path) -> Files:
-    """Smooth colours of 200 x 260 with edges in them, as JPEG: crops of 8 pixels need few of theirs."""
+    """Smooth colors of 200 x 260 with edges in them, as JPEG: crops of 8 pixels need few of theirs."""
     y, x = np.mgrid[:200, :260]
     for i in range(8):
         waves = (np.sin((x * (i + 1) + y * k) / (20 + 5 * k)) for k in range(3))

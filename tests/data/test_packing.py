@@ -90,7 +90,7 @@ def test_a_jpeg_that_is_small_already_is_copied_and_others_are_near(root: Path, 
         else:
             # Quality 90 rounds DCT coefficients of luminance to steps q of 13 in the root mean square. The
             # error of rounding is q / sqrt(12) at most, 3.9 levels, and the transform keeps it: 36 dB.
-            # Colours, at half the resolution, are not asked; one pixel to the side would have 21 to 35 dB.
+            # Colors, at half the resolution, are not asked; one pixel to the side would have 21 to 35 dB.
             luminance = difference @ (0.299, 0.587, 0.114)
             assert 10 * np.log10(255**2 / np.square(luminance).mean()) > 36
 

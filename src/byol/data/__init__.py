@@ -1,1 +1,1 @@
-"""Images in: folders, archives, decoding, order, views."""
+"""What is learned from: sets, how they are opened, their order, batches of views."""

@@ -77,10 +77,10 @@ def _small_size(index: Index, side_limit: int) -> tuple[int, int] | None:
     return size
 
 
-Decoded = tuple[NDArray[np.uint8], NDArray[np.bool_]]  # the good ones (M, 3, H, W), and which are good (N,)
+_Kept = tuple[NDArray[np.uint8], NDArray[np.bool_]]  # the good ones (M, 3, H, W), and which are good (N,)
 
 
-def _mapped(index: Index, size: tuple[int, int], cache: Path) -> Decoded | None:
+def _mapped(index: Index, size: tuple[int, int], cache: Path) -> _Kept | None:
     """Map the decoded images from a cache file, written if it is not there."""
     file = cache / f"{_fingerprint(index)}.images"
     if not file.exists():
@@ -94,7 +94,7 @@ def _mapped(index: Index, size: tuple[int, int], cache: Path) -> Decoded | None:
         return map_array(stream), map_array(stream)
 
 
-def _decoded(index: Index, size: tuple[int, int]) -> Decoded | None:
+def _decoded(index: Index, size: tuple[int, int]) -> _Kept | None:
     """Decode all images; None if one has another size.
 
     Raises:

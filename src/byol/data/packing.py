@@ -82,7 +82,7 @@ def pack(
     """Write a copy of a set whose images are no larger than needed, as one file that is data like any other.
 
     The copy keeps splits, labels, names and order. A JPEG that is small enough already, upright and not CMYK
-    is copied as it is; every other image is encoded anew. The same images make the same file.
+    is copied as it is; every other image is encoded again. The same images make the same file.
 
     Args:
         data: a folder, an archive, a list or a pack; a tensor (N, 3, H, W) of uint8, or a data set of torch.

@@ -64,8 +64,8 @@ def test_cmyk_jpeg_becomes_rgb() -> None:
 
 @pytest.mark.parametrize("kind", ["png", "tiff", "ppm"])
 def test_sixteen_bit_grey_keeps_its_upper_byte(kind: str) -> None:
-    grey = (np.arange(H * W, dtype=np.uint16) * 68).reshape(H, W)
-    np.testing.assert_array_equal(decode(encoded(Image.fromarray(grey), kind))[..., 1], grey >> 8)
+    gray = (np.arange(H * W, dtype=np.uint16) * 68).reshape(H, W)
+    np.testing.assert_array_equal(decode(encoded(Image.fromarray(gray), kind))[..., 1], gray >> 8)
 
 
 def test_palette_with_transparency_becomes_rgb() -> None:
@@ -148,8 +148,8 @@ def test_flipped_bytes_raise_nothing_else(kind: str) -> None:
 def test_opened_knows_the_size_and_reads_what_decode_does() -> None:
     image = Image.fromarray(gradient())
     turned = encoded(image, "jpeg", quality=95, exif=rotated_exif(6))
-    grey, plain = encoded(image.convert("L"), "jpeg"), encoded(image, "jpeg", quality=95)
-    kinds = {plain: Jpeg, grey: Jpeg, turned: Decoded, encoded(image.convert("CMYK"), "jpeg"): Decoded}
+    gray, plain = encoded(image.convert("L"), "jpeg"), encoded(image, "jpeg", quality=95)
+    kinds = {plain: Jpeg, gray: Jpeg, turned: Decoded, encoded(image.convert("CMYK"), "jpeg"): Decoded}
     for data, kind in {**kinds, encoded(image, "png"): Decoded}.items():
         picture = opened(data)
         pixels, eighths = picture.read()

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from byol.data.image.distort import (
-    Step,
+    Operation,
     adjust_brightness,
     adjust_contrast,
     adjust_hue,
@@ -163,16 +163,16 @@ def distort_crops(
     sigma = _between(view.blur_sigma, u[Draw.SIGMA])
     none = np.zeros_like(sigma)
     steps = [
-        Step(lambda x, _: flip(x), u[Draw.FLIP] < view.flip, none),
+        Operation(lambda x, _: flip(x), u[Draw.FLIP] < view.flip, none),
         *(
-            Step(op, jitter & (orders[:, place] == number), amount)
+            Operation(op, jitter & (orders[:, place] == number), amount)
             for place in range(4)
             for number, (op, amount) in enumerate(jitter_ops)
             if crops.shape[1] == 3 or op not in _OF_COLORS
         ),
-        Step(lambda x, _: to_grayscale(x), u[Draw.GRAYSCALE] < view.grayscale, none),
-        Step(gaussian_blur, u[Draw.BLUR] < view.blur, sigma),
-        Step(lambda x, _: solarize(x), u[Draw.SOLARIZE] < view.solarize, none),
+        Operation(lambda x, _: to_grayscale(x), u[Draw.GRAYSCALE] < view.grayscale, none),
+        Operation(gaussian_blur, u[Draw.BLUR] < view.blur, sigma),
+        Operation(lambda x, _: solarize(x), u[Draw.SOLARIZE] < view.solarize, none),
     ]
     return run(steps, crops, finish)
 

@@ -110,7 +110,7 @@ def solarize(x: Tensor) -> Tensor:
     return torch.minimum(x, 1 - x)  # the same without a case to decide, and 16 times as fast on a CPU
 
 
-class Step(NamedTuple):
+class Operation(NamedTuple):
     """An operation, and for which images of a batch it is.
 
     Args:
@@ -124,7 +124,7 @@ class Step(NamedTuple):
     amount: NDArray[np.float32]
 
 
-def run(steps: list[Step], crops: Tensor, finish: Callable[[Tensor], Tensor]) -> Tensor:
+def run(steps: list[Operation], crops: Tensor, finish: Callable[[Tensor], Tensor]) -> Tensor:
     """Take each image through the steps that are for it, clipping to [0, 1] after each, and through `finish`.
 
     A step costs only as much as there are images it is for. Which these are is worked out on the host and
