@@ -14,33 +14,33 @@ from byol.system.device import Device, pick_device
 from byol.system.progress import Progress
 from byol.weights.pretrained import Pretrained
 
-COLOURS = {"blue": (70, 90, 160), "green": (70, 160, 90), "red": (160, 90, 70)}
+COLORS = {"blue": (70, 90, 160), "green": (70, 160, 90), "red": (160, 90, 70)}
 MakeSet = Callable[..., Path]
 
 
-def write_pictures(folder: Path, colour: tuple[int, int, int], count: int, seed: int) -> None:
+def write_pictures(folder: Path, color: tuple[int, int, int], count: int, seed: int) -> None:
     folder.mkdir(parents=True)
-    random = np.random.default_rng((seed, *colour))
+    random = np.random.default_rng((seed, *color))
     for i in range(count):
         width = 16 if i else 18  # of more than one size, so that they stay files
         noise = random.normal(0, 55, (16, width, 3)) + random.normal(0, 25, 3)
-        Image.fromarray(np.clip(noise + colour, 0, 255).astype(np.uint8)).save(folder / f"{i:02}.png")
+        Image.fromarray(np.clip(noise + color, 0, 255).astype(np.uint8)).save(folder / f"{i:02}.png")
 
 
 @pytest.fixture
 def make_set(tmp_path: Path) -> MakeSet:
-    """Write pictures of three noisy colours: train/CLASS/*.png and, unless there are none, test/CLASS."""
+    """Write pictures of three noisy colors: train/CLASS/*.png and, unless there are none, test/CLASS."""
 
     def write(
-        name: str = "set", train: int = 20, test: int = 10, classes: tuple[str, ...] = tuple(COLOURS)
+        name: str = "set", train: int = 20, test: int = 10, classes: tuple[str, ...] = tuple(COLORS)
     ) -> Path:
         folder = tmp_path / name
         for number, one in enumerate(classes):
             if test:
-                write_pictures(folder / "train" / one, COLOURS[one], train, number)
-                write_pictures(folder / "test" / one, COLOURS[one], test, 100 + number)
+                write_pictures(folder / "train" / one, COLORS[one], train, number)
+                write_pictures(folder / "test" / one, COLORS[one], test, 100 + number)
             else:
-                write_pictures(folder / one, COLOURS[one], train, number)
+                write_pictures(folder / one, COLORS[one], train, number)
         return folder
 
     return write

@@ -49,20 +49,20 @@ def deaf(like: Pretrained) -> Pretrained:
     return Pretrained(Deaf(), how, name="deaf").eval()
 
 
-def colour(like: Pretrained) -> Pretrained:
-    class Colour(torch.nn.Module):
+def color(like: Pretrained) -> Pretrained:
+    class Color(torch.nn.Module):
         def forward(self, images: torch.Tensor) -> torch.Tensor:
             means = images.mean(dim=(2, 3))
             return means - means.mean(dim=1, keepdim=True)
 
-    return Pretrained(Colour(), like.preprocessing.unnormalized(), name="colour").eval()
+    return Pretrained(Color(), like.preprocessing.unnormalized(), name="color").eval()
 
 
 def test_a_result_stands_beside_what_it_has_to_beat_and_is_filed(run: Path, make_set: MakeSet) -> None:
     folder = str(make_set())
     result = judge(run, folder, protocol=Knn(k=5), against=[run / "encoder.safetensors"])
     names = [row.encoder for row in result.rows]
-    assert names == [str(run), "random initialisation", "raw pixels", str(run / "encoder.safetensors")]
+    assert names == [str(run), "random initialization", "raw pixels", str(run / "encoder.safetensors")]
     assert (result.learned_from, result.judged, result.classes, result.metric) == (60, 30, 3, "top1")
     for row in result.rows:
         top1 = row.metrics["top1"]
@@ -88,16 +88,16 @@ def test_the_same_call_gives_the_same_metrics(encoder: Pretrained, make_set: Mak
 
 def test_a_better_encoder_is_found_better_than_a_worse_one(encoder: Pretrained, make_set: MakeSet) -> None:
     folder = str(make_set())
-    good, bad = colour(encoder), deaf(encoder)
+    good, bad = color(encoder), deaf(encoder)
     won, lost, drawn = (
         compare(a, b, folder, protocol=Knn(k=5)) for a, b in [(good, bad), (bad, good), (good, good)]
     )
     assert (won.exit_code, lost.exit_code, drawn.exit_code) == (0, 4, 3)
     assert won.difference.value == -lost.difference.value
     assert won.difference.p < 0.05
-    assert won.sentence().startswith("colour is better than deaf: +")
-    assert lost.sentence().startswith("colour is better than deaf: -")
-    assert drawn.sentence().startswith("colour and colour are undecided: +0.0")
+    assert won.sentence().startswith("color is better than deaf: +")
+    assert lost.sentence().startswith("color is better than deaf: -")
+    assert drawn.sentence().startswith("color and color are undecided: +0.0")
 
 
 def test_warnings_and_leave_one_out_are_part_of_the_result(encoder: Pretrained, make_set: MakeSet) -> None:
@@ -115,7 +115,7 @@ def test_transfer_is_a_table_of_sets_and_protocols(encoder: Pretrained, make_set
     sets = [str(make_set("a")), str(make_set("b", classes=("green", "red")))]
     protocols = LinearProbe(strengths=(1.0,)), FineTune(at_least=1, epochs=1, lrs=(0.1,))
     table = transfer(encoder, sets, protocols=protocols).table()
-    assert table[0] == ["data", "protocol", "metric", "tiny", "random initialisation"]
+    assert table[0] == ["data", "protocol", "metric", "tiny", "random initialization"]
     assert [line[:3] for line in table[1:]] == [
         [name, protocol, "top-1"] for name in sets for protocol in ("linear", "finetune")
     ]
@@ -131,7 +131,7 @@ def test_too_many_neighbours_are_refused_with_the_limit(encoder: Pretrained, mak
 def test_measures_without_labels_see_the_held_out_images(run: Path, make_set: MakeSet) -> None:
     folder = str(make_set())
     found = measure(run, folder, against=[run])
-    assert found.encoders == (str(run), "random initialisation", str(run))
+    assert found.encoders == (str(run), "random initialization", str(run))
     assert found.rows[0] == found.rows[2] != found.rows[1]
     assert found.rows[0].num_images == 30
     assert len(found.table()) == 4
@@ -142,16 +142,14 @@ def test_measures_without_labels_see_the_held_out_images(run: Path, make_set: Ma
 def test_columns_of_a_transfer_hold_the_encoder_of_their_title(
     encoder: Pretrained, make_set: MakeSet
 ) -> None:
-    """Nearest neighbours are also beside raw pixels, and the encoder may stand against itself."""
+    """Nearest neighbors are also beside raw pixels, and the encoder may stand against itself."""
     protocols = LinearProbe(strengths=(1.0,)), Knn(k=5)
     found = transfer(encoder, [str(make_set())], protocols=protocols, against=[encoder])
-    titles, linear, neighbours = found.table()
-    assert titles[3:] == ["tiny", "random initialisation", "tiny (2)", "raw pixels"]
+    titles, linear, neighbors = found.table()
+    assert titles[3:] == ["tiny", "random initialization", "tiny (2)", "raw pixels"]
     assert linear[6] == ""
     scores = {row.encoder: str(row.metrics["top1"]) for row in found.results[1].rows}
-    assert neighbours[3:] == [
-        scores[name] for name in ("tiny", "random initialisation", "tiny", "raw pixels")
-    ]
+    assert neighbors[3:] == [scores[name] for name in ("tiny", "random initialization", "tiny", "raw pixels")]
 
 
 class Shaped(torch.nn.Module):
@@ -199,7 +197,7 @@ def test_every_result_has_value_table_sentence_and_json(encoder: Pretrained, mak
     result = judge(encoder, folder, protocol=knn)
     top1 = result.rows[0].metrics["top1"]
     assert (result.value, result.low, result.high) == (top1.value, top1.low, top1.high)
-    compared = compare(encoder, colour(encoder), folder, protocol=knn)
+    compared = compare(encoder, color(encoder), folder, protocol=knn)
     one, two = (transfer(encoder, [folder] * count, protocols=[knn]) for count in (1, 2))
     measured = measure(encoder, folder)
     assert (one.value, two.value) == (result.value, None)
@@ -233,7 +231,7 @@ def test_paths_of_any_kind_are_taken_and_become_strings_in_json(
 ) -> None:
     folder = make_set()
     names = tmp_path / "few.txt"
-    names.write_text("".join(f"{colour}/{i:02}.png\n" for colour in ("blue", "red") for i in range(5)))
+    names.write_text("".join(f"{color}/{i:02}.png\n" for color in ("blue", "red") for i in range(5)))
     few = FewLabels(lists=(names,), by=Knn(k=3))
     result = judge(Place(run), Place(folder), protocol=few, test=folder / "test", against=[run])
     assert result.data == f"{folder} and {folder / 'test'}"
@@ -306,7 +304,7 @@ def test_a_metric_of_ones_own_is_judged_compared_and_shown(
         return replace(open_task(data, test), scoring=ByCertainty())
 
     monkeypatch.setattr("byol.evaluate.judging.open_task", opened)
-    found = compare(colour(encoder), deaf(encoder), make_set(), protocol=Knn(k=5))
+    found = compare(color(encoder), deaf(encoder), make_set(), protocol=Knn(k=5))
     assert found.difference.verdict == "better"
     assert 0 < found.low <= found.value <= found.high
     assert found.result.table()[0] == ["encoder", "certainty", "first is ahead by"]

@@ -15,7 +15,7 @@ PATH = (1e-4, 1e-2, 1.0, 100.0, 1e5)
 
 
 def random_set(seed: int, classes: int, count: int = 300, dim: int = 12) -> tuple[torch.Tensor, torch.Tensor]:
-    """Features of very different sizes, off centre, of which three dimensions tell the class."""
+    """Features of very different sizes, off center, of which three dimensions tell the class."""
     random = torch.Generator().manual_seed(seed)
     features = torch.randn(count, dim, generator=random, dtype=torch.float64)
     told = features @ torch.randn(dim, classes, generator=random, dtype=torch.float64)

@@ -15,7 +15,7 @@ def test_spread_is_one_for_random_directions_and_zero_when_all_agree() -> None:
 def test_effective_rank_counts_equal_directions() -> None:
     basis = torch.linalg.qr(torch.randn(32, 32, generator=torch.Generator().manual_seed(0)))[0]
     for rank in (1, 3, 10):
-        # Plus and minus each direction: centred, with `rank` equal singular values.
+        # Plus and minus each direction: centered, with `rank` equal singular values.
         features = torch.cat([basis[:rank], -basis[:rank]])
         # Directions beyond the rank have eigenvalues of float32 rounding, about 1e-7: roots of 3e-4.
         assert effective_rank(features) == pytest.approx(rank, rel=2e-2)

@@ -123,7 +123,7 @@ def test_the_best_epoch_is_kept_and_patience_ends_it(training: Train) -> None:
     assert is_same(state(trained.network), seen[1])
 
 
-def test_training_learns_what_can_be_learnt(training: Train, task: Task, device: Device) -> None:
+def test_training_learns_what_can_be_learned(training: Train, task: Task, device: Device) -> None:
     trained = training(Training(lrs=(0.1,), epochs=10, batch_size=8))
     assert task.test is not None
     logits, places = logits_of(trained.network, task.test, 0, device)

@@ -32,7 +32,7 @@ def rotation(size: int, seed: int) -> Tensor:
 
 
 def with_eigenvalues(eigenvalues: Tensor, rows: int) -> Tensor:
-    """Return centred features (rows, D) whose covariance has exactly these eigenvalues, up to a factor."""
+    """Return centered features (rows, D) whose covariance has exactly these eigenvalues, up to a factor."""
     columns = gaussian(rows, len(eigenvalues))
     orthogonal: Tensor = torch.linalg.qr(columns - columns.mean(dim=0))[0]
     return orthogonal * eigenvalues.sqrt()
@@ -156,7 +156,7 @@ def test_encode_is_shown_pixels_of_its_size_whatever_the_views_say() -> None:
         return x.flatten(1)
 
     found = unlabelled(encode, images(600), replace(PLAIN, size=8), views=TwoViews(size=4))
-    assert [len(x) for x in seen] == [512, 88, 512, 512]  # centre crops; then whole batches of two views
+    assert [len(x) for x in seen] == [512, 88, 512, 512]  # center crops; then whole batches of two views
     assert {x.shape[1:] for x in seen} == {(3, 8, 8)}
     assert all(x.min() >= 0 and x.max() <= 1 for x in seen)
     assert found.feature_spread == feature_spread(torch.cat(seen[:2]).flatten(1))

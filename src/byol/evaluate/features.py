@@ -76,7 +76,7 @@ def kept_features(
         encoder: its weights and buffers are left as they are; it is moved to the device, in eval mode.
         images: the set.
         device: where the encoder runs.
-        progress: is told how far it is.
+        progress: shows how far it is.
         flip: mirror the images first.
 
     Returns:

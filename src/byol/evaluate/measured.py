@@ -8,7 +8,7 @@ from byol.evaluate.unlabelled import Unlabelled
 
 @dataclass(frozen=True, kw_only=True)
 class Measured:
-    """What several encoders are worth as far as that shows without labels, on the same images.
+    """How good several encoders are, by measures that need no labels, on the same images.
 
     Args:
         data: the set, as the person named it.

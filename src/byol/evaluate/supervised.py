@@ -134,7 +134,7 @@ def train(
         training: how.
         seed: of the order and the crops.
         device: where it computes, and in which precision.
-        progress: is told how far it is.
+        progress: shows how far it is.
         title: what the person sees beside the epoch.
         data: fingerprint of the set, part of the name under which the training saves itself.
         score: what each of the H classifiers achieves on held-out images, more is better.

@@ -1,4 +1,4 @@
-"""What a representation is worth, as far as that can be told without labels.
+"""How good a representation is, as far as features show it without labels.
 
 Measures of a matrix of features (N, D): none of them sees a class. docs/unlabelled.md says how well each of
 them agrees with kNN in our own runs. `feature_spread` and `effective_rank` stand in `spread`.

@@ -56,10 +56,10 @@ def test_nothing_depends_on_the_labels_of_the_judged_images(
 
 
 @every_protocol
-def test_an_encoder_that_knows_the_colour_is_judged_well(
+def test_an_encoder_that_knows_the_color_is_judged_well(
     protocol: EvaluationProtocol, encoder: Pretrained, task: Task, context: Context
 ) -> None:
-    class Colour(torch.nn.Module):
+    class Color(torch.nn.Module):
         def __init__(self) -> None:
             super().__init__()
             self.norm = torch.nn.BatchNorm1d(3, affine=False)
@@ -67,7 +67,7 @@ def test_an_encoder_that_knows_the_colour_is_judged_well(
         def forward(self, images: torch.Tensor) -> torch.Tensor:
             return self.norm(images.mean(dim=(2, 3)))  # type: ignore[no-any-return]
 
-    outcome = protocol.judge(replace_encoder(encoder, Colour()), task, context)
+    outcome = protocol.judge(replace_encoder(encoder, Color()), task, context)
     assert task.test is not None
     for scores in outcome.scores:
         assert scores.shape == (30, 3)

@@ -25,7 +25,7 @@ class FineTune(AgainstRandom):
     """The whole network learns, from every learning rate of a sweep.
 
     What is reported is fixed beforehand: of all learning rates and epochs, the network that was best on the
-    held-out training images (the first of equal ones) is tested, once. It does not see the held-out images.
+    held-out training images is tested, once; on ties the first wins. It does not see the held-out images.
 
     Args:
         optimizer: "sgd" with Nesterov momentum 0.9, or "adamw".
