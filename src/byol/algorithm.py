@@ -18,7 +18,7 @@ from byol.errors import UserError
 from byol.objective import regression_loss
 
 Pairs = tuple[tuple[int, int], ...]  # (number of the view that predicts, number of the view it predicts)
-Context = Callable[[], AbstractContextManager[object]]
+Autocast = Callable[[], AbstractContextManager[object]]
 BOTH: Pairs = ((0, 1), (1, 0))  # as published: each of two views predicts the other
 
 
@@ -111,7 +111,7 @@ def bootstrap_step(
     predictor_lr: float | None = None,
     loss_weight: float = 1.0,
     micro_batches: int = 1,
-    autocast: Context = nullcontext,
+    autocast: Autocast = nullcontext,
 ) -> Step:
     """Take one step of BYOL on views of the same images: forward, backward, optimizer and target.
 
@@ -164,7 +164,7 @@ def bootstrap_losses(
     target: Target,
     views: Sequence[Tensor],
     pairs: Pairs = BOTH,
-    autocast: Context = nullcontext,
+    autocast: Autocast = nullcontext,
 ) -> Iterator[tuple[Tensor, Branch]]:
     """Yield, for each view that predicts, its part of the loss (B,) with its graph, and its branch.
 
@@ -189,7 +189,7 @@ def bootstrap_losses(
         yield torch.stack(parts).sum(dim=0) / (len(pairs) / 2), branch  # 7: the SUM of two directions
 
 
-def _forward(online: Online, view: Tensor, autocast: Context) -> Branch:
+def _forward(online: Online, view: Tensor, autocast: Autocast) -> Branch:
     with torch.enable_grad(), autocast():  # with a gradient also where a target asks, which has none
         branch: Branch = online(view)
         return branch

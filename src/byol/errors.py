@@ -1,4 +1,4 @@
-"""What a person did that cannot work, told in one sentence; and how else a command may end."""
+"""What a person did that cannot work, said in one sentence; and how else a command may end."""
 
 from collections.abc import Iterable
 from typing import ClassVar

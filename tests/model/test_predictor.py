@@ -177,16 +177,16 @@ def test_directpred_every_five_is_set_at_multiples_of_five_alone() -> None:
     assert changed == [5, 10]
 
 
-def test_directpred_every_five_is_learnt_in_between() -> None:
+def test_directpred_every_five_is_learned_in_between() -> None:
     weights = learn(DirectPred(every=5), 12, predictor_lr=0.1)
     assert not any(torch.equal(a, b) for a, b in pairwise(weights))
 
 
-def test_directpred_every_one_is_no_part_of_the_optimiser_and_every_five_is() -> None:
-    for every, is_learnt in ((1, False), (5, True)):
+def test_directpred_every_one_is_no_part_of_the_optimizer_and_every_five_is() -> None:
+    for every, is_learned in ((1, False), (5, True)):
         online = Online(nn.Linear(6, P), Mlp(hidden=4, out=P).build(P), DirectPred(every=every).build(P))
         groups = Sgd().build(online).param_groups
-        assert ("predictor" in [group["part"] for group in groups]) is is_learnt
+        assert ("predictor" in [group["part"] for group in groups]) is is_learned
 
 
 @pytest.mark.parametrize("spec", [DirectPred(), DirectPred(every=2), DirectCopy()])

@@ -37,7 +37,7 @@ class ResNet:
         first_shortcut: what the first block of the first group of depths 18 and 34 adds: its input, or a
             projection of it, as the official code (deeper networks need the projection).
         zero_gamma: start the last norm's scale of every block at 0 (1706.02677), so that it begins as its
-            shortcut. Off for the published figures (official README, "Note on batch normalization").
+            shortcut. Off for the published scores (official README, "Note on batch normalization").
         norm: after every convolution.
 
     Raises:
@@ -122,7 +122,7 @@ class Timm:
             near = timm.list_models(f"{self.name[:6]}*")[:3]
             hint = f"; near it: {', '.join(near)}" if near else ""
             raise UserError(f"timm {timm.__version__} has no network named '{self.name}'{hint}.")
-        # timm is not told of three channels, which all its networks take: some do not know the option.
+        # three channels are not passed to timm, which all its networks take: some do not know the option.
         other: dict[str, Any] = {} if channels == 3 else {"in_chans": channels}
         network: nn.Module = timm.create_model(self.name, pretrained=False, num_classes=0, **other)
         return network
