@@ -182,7 +182,7 @@ def test_help_and_version(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["--version"]) == 0
     capsys.readouterr()
     assert main(["eval"]) == main(["eval", "--help"]) == 0
-    assert capsys.readouterr().out.count("weighted nearest neighbours") == 2
+    assert capsys.readouterr().out.count("weighted nearest neighbors") == 2
     assert main(["ablate"]) == 0
     assert "predictor-target" in capsys.readouterr().out
 
@@ -228,7 +228,7 @@ def test_eval_prints_one_json_object(tmp_path: Path, thumbnails: Path) -> None:
         check=True,
     )
     result = json.loads(done.stdout)
-    assert [row["encoder"] for row in result["rows"]] == [out, "random initialisation", "raw pixels"]
+    assert [row["encoder"] for row in result["rows"]] == [out, "random initialization", "raw pixels"]
     assert 0 <= result["rows"][0]["metrics"]["top1"]["value"] <= 100
     assert (result["settings"]["k"], result["learned_from"], result["judged"]) == (5, 26, 26)
     (line,) = (tmp_path / "run" / "results" / "results.jsonl").read_text().splitlines()
@@ -272,7 +272,7 @@ def test_every_protocol_prints_a_table_and_files_its_metrics(
     assert main(["eval", protocol, str(run), "--data", str(run.parent / "set"), *flags]) == 0
     said = capsys.readouterr().out
     assert str(run) in said
-    assert "random initialisation" in said
+    assert "random initialization" in said
     last = (run / "results" / "results.jsonl").read_text().splitlines()[-1]
     assert json.loads(last)["protocol"] == protocol
 
@@ -345,7 +345,7 @@ def test_home_is_known_in_every_way_that_it_is_written(
     assert not (tmp_path / "~").exists()
 
 
-def test_a_pack_is_learnt_from_and_judged_on_like_a_folder(
+def test_a_pack_is_learned_from_and_judged_on_like_a_folder(
     photographs: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     pack, run = str(tmp_path / "small.pack"), str(tmp_path / "run")

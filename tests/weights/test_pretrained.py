@@ -35,7 +35,7 @@ def test_a_fresh_encoder_is_the_same_network_with_weights_of_its_seed(tmp_path: 
     assert torch.equal(torch.get_rng_state(), state)
     assert first.fingerprint() == again.fingerprint()
     assert len({one.fingerprint() for one in (encoder, first, other)}) == 3
-    assert (first.preprocessing, first.name) == (encoder.preprocessing, "random initialisation")
+    assert (first.preprocessing, first.name) == (encoder.preprocessing, "random initialization")
     with torch.random.fork_rng():
         torch.manual_seed(0)
         expected = SPEC.build()
@@ -57,7 +57,7 @@ def test_a_module_that_cannot_be_drawn_anew_says_which_part() -> None:
             super().__init__()
             self.token = nn.Parameter(torch.zeros(3))
 
-    with pytest.raises(UserError, match=r"mine cannot be drawn anew .* its module 1 has weights"):
+    with pytest.raises(UserError, match=r"mine cannot be drawn again .* module 1 has weights"):
         wrapped(nn.Sequential(nn.Linear(3, 3), Token())).fresh(0)
 
 
@@ -111,7 +111,7 @@ def test_settings_that_are_no_tensors_are_part_of_the_fingerprint() -> None:
     assert one != two == again
 
 
-def test_what_a_layer_learnt_into_buffers_is_not_called_random() -> None:
+def test_what_a_layer_learned_into_buffers_is_not_called_random() -> None:
     frozen = nn.Sequential(nn.Conv2d(3, 4, 3), FrozenBatchNorm2d(4))
     with pytest.raises(UserError, match="its module 1 has weights or buffers and no reset_parameters"):
         wrapped(frozen).fresh(0)

@@ -33,7 +33,7 @@ class Pretrained(nn.Module):
         encoder: maps prepared images (B, C, S, S) to (B, D).
         preprocessing: how images are prepared.
         name: what a person calls it.
-        rebuild: makes the network again with weights drawn anew; by default a copy whose layers each
+        rebuild: makes the network again with weights drawn again; by default a copy whose layers each
             `reset_parameters`.
         architecture: how to build the network again; None where no recipe can say it.
     """
@@ -56,13 +56,13 @@ class Pretrained(nn.Module):
         return self.encoder(images)  # type: ignore[no-any-return]
 
     def fresh(self, seed: int) -> "Pretrained":
-        """Return the same network with the same preprocessing and weights drawn anew, in eval mode.
+        """Return the same network with the same preprocessing and weights drawn again, in eval mode.
 
         Args:
             seed: of the draw; the global random state is left as it was.
 
         Raises:
-            UserError: the network is a module of the user's own that cannot be drawn anew.
+            UserError: the network is a module of the user's own that cannot be drawn again.
         """
         with torch.random.fork_rng():
             torch.manual_seed(seed)
@@ -70,7 +70,7 @@ class Pretrained(nn.Module):
         return Pretrained(
             encoder,
             self.preprocessing,
-            name="random initialisation",
+            name="random initialization",
             rebuild=self._rebuild,
             architecture=self.architecture,
         ).eval()
@@ -243,7 +243,7 @@ def _redrawn(module: nn.Module, name: str) -> nn.Module:
             reset()
         elif any(tensor.is_floating_point() for tensor in own):
             raise UserError(
-                f"{name} cannot be drawn anew to be compared with: its module {path or type(layer).__name__} "
+                f"{name} cannot be drawn again to be compared with: module {path or type(layer).__name__} "
                 "has weights or buffers and no reset_parameters; give it one, or Pretrained(rebuild=...)."
             )
     return again

@@ -25,7 +25,7 @@ class Opened:
 
     Args:
         encoder: maps (B, C, S, S) to (B, D).
-        rebuild: makes the network again, with weights drawn anew.
+        rebuild: makes the network again, with weights drawn again.
         preprocessing: how its images are prepared.
         architecture: how a recipe builds the network; None where it cannot.
     """
@@ -141,7 +141,7 @@ _UNREADABLE = (
 
 
 def _tensors(file: Path) -> dict[str, Tensor]:
-    """Return all tensors of a checkpoint, the keys of nested dictionaries joined by dots; nothing is run."""
+    """Return all tensors of a checkpoint, keys of nested dictionaries joined by dots; no code in it runs."""
     if not file.is_file():
         raise UserError(f"there is no checkpoint at {file}.")
     if file.suffix == ".safetensors":
