@@ -5,15 +5,15 @@ import pytest
 from PIL import Image
 
 from byol.lab.changes import put
-from byol.lab.findings import Outcome, as_json, draw_outcomes, report, verdict
+from byol.lab.findings import CellOutcome, as_json, draw_outcomes, report, verdict
 from byol.lab.tables import Cell, Finding, Table
 
 BETTER, WORSE = ("a", "x"), ("b", "x")
 CLAIM = Finding("a beats b", BETTER, WORSE)
 
 
-def found(*values: float, failures: tuple[str, ...] = ()) -> Outcome:
-    return Outcome(values, random=40.0, pixels=38.0, failures=failures, spread=0.5, minutes=1.0)
+def found(*values: float, failures: tuple[str, ...] = ()) -> CellOutcome:
+    return CellOutcome(values, random=40.0, pixels=38.0, failures=failures, spread=0.5, minutes=1.0)
 
 
 @pytest.mark.parametrize(
@@ -33,7 +33,7 @@ def found(*values: float, failures: tuple[str, ...] = ()) -> Outcome:
     ],
 )
 def test_a_verdict_is_told_beyond_twice_the_standard_error(
-    left: Outcome, right: Outcome, expected: str
+    left: CellOutcome, right: CellOutcome, expected: str
 ) -> None:
     assert verdict(CLAIM, {BETTER: left, WORSE: right}) == expected
 

@@ -31,7 +31,7 @@ CPU = Device(torch.device("cpu"), "float32")
 
 
 def counted(recipe: Recipe) -> list[tuple[str, tuple[int, ...], int, int]]:
-    """Return each product: kind, input shape, how often it is learnt from, how often forward alone."""
+    """Return each product: kind, input shape, how often it is learned from, how often forward alone."""
     views = [torch.randn(8, 3, size, size) for size in recipe.views.sizes]
     found = Products(build(recipe, CPU), views, CPU, recipe.views.pairs).found
     return [(type(one[0]).__name__, tuple(one[1].shape), *one[2:]) for one in found]

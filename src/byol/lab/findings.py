@@ -12,7 +12,7 @@ from byol.page.plots import draw_baselines, label, new_figure, save_figure
 
 
 @dataclass(frozen=True)
-class Outcome:
+class CellOutcome:
     """What the seeds of a cell found.
 
     Args:
@@ -48,7 +48,7 @@ class Outcome:
         return f"{self.mean:.1f} ± {self.deviation:.1f}{lost}"
 
 
-def verdict(finding: Finding, outcomes: Mapping[Position, Outcome]) -> str:
+def verdict(finding: Finding, outcomes: Mapping[Position, CellOutcome]) -> str:
     """Return whether a finding holds: "holds", "does not hold" or "undecided".
 
     It is decided where the means differ by more than twice the standard error of their difference, which
@@ -66,7 +66,7 @@ def verdict(finding: Finding, outcomes: Mapping[Position, Outcome]) -> str:
     return "holds" if difference > 0 else "does not hold"
 
 
-def report(table: Table, outcomes: Mapping[Position, Outcome], facts: dict[str, Any]) -> str:
+def report(table: Table, outcomes: Mapping[Position, CellOutcome], facts: dict[str, Any]) -> str:
     """Return a table as Markdown: what was found, what was published, and which findings hold."""
     published = {(cell.row, cell.column): cell.published for cell in table.cells}
     baselines = [outcome for outcome in outcomes.values() if outcome.values]
@@ -123,7 +123,7 @@ def report(table: Table, outcomes: Mapping[Position, Outcome], facts: dict[str, 
     return "\n".join(lines) + "\n"
 
 
-def draw_outcomes(path: Path, table: Table, outcomes: Mapping[Position, Outcome]) -> None:
+def draw_outcomes(path: Path, table: Table, outcomes: Mapping[Position, CellOutcome]) -> None:
     """Write a figure: each cell as found, with its standard deviation, beside what was published."""
     names = [
         " / ".join(part for part in (cell.row, cell.column) if len(table.columns) > 1 or part == cell.row)
@@ -162,7 +162,7 @@ def draw_outcomes(path: Path, table: Table, outcomes: Mapping[Position, Outcome]
     save_figure(figure, path)
 
 
-def as_json(table: Table, outcomes: Mapping[Position, Outcome]) -> list[dict[str, Any]]:
+def as_json(table: Table, outcomes: Mapping[Position, CellOutcome]) -> list[dict[str, Any]]:
     """Return the cells of a table as JSON values."""
     return [
         {

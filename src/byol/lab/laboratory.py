@@ -16,7 +16,7 @@ from typing import Any
 
 from byol.data.opening import named_data, open_data
 from byol.errors import Interrupted, UserError, refuse_not_whole
-from byol.lab.findings import Outcome, as_json, draw_outcomes, report, verdict
+from byol.lab.findings import CellOutcome, as_json, draw_outcomes, report, verdict
 from byol.lab.tables import Position, Table, open_table
 from byol.lab.trials import Trial, outcome, planned, start, take_result
 from byol.recipe.names import open_recipe
@@ -40,7 +40,7 @@ class Ablation:
 
     path: Path
     question: Table
-    outcomes: Mapping[Position, Outcome]
+    outcomes: Mapping[Position, CellOutcome]
 
     @property
     def verdicts(self) -> list[str]:

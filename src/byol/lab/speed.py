@@ -82,7 +82,7 @@ class Speed:
 
     @property
     def fraction_of_limit(self) -> float:
-        """The step's share of the machine's limit, in (0, 1]."""
+        """The step's speed as a fraction of the machine's limit, in (0, 1]."""
         return self.parts["limit"].median / self.parts["step"].median
 
     def rate(self, part: str) -> float:

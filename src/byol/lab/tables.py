@@ -211,7 +211,7 @@ def batch_size() -> Table:
     return Table(
         "batch-size",
         "How much of the batch does batch norm have to see?",
-        ("share of the batch", ""),
+        ("fraction of the batch", ""),
         "BYOL (2006.07733) Table 16: ImageNet, ResNet-50, 300 epochs, linear top-1, batch 4096 and its parts",
         cells,
         (

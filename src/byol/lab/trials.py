@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from byol.errors import Diverged, UserError
-from byol.lab.findings import Outcome
+from byol.lab.findings import CellOutcome
 from byol.lab.tables import Position, Table
 from byol.recipe.spec import Recipe
 from byol.run import checkpoint
@@ -55,7 +55,7 @@ class Trial:
 def planned(
     table: Table, base: Recipe, folder: Path, *, seeds: int, budget: int
 ) -> dict[Position, list[Trial]]:
-    """Return the runs of each cell of a table; the warm-up keeps its share of the epochs."""
+    """Return the runs of each cell of a table; the warm-up keeps its fraction of the epochs."""
     warmup = base.warmup_epochs * budget / base.epochs
     plan = {}
     for cell in table.cells:
@@ -64,7 +64,7 @@ def planned(
     return plan
 
 
-def outcome(runs: Iterable[Trial]) -> Outcome:
+def outcome(runs: Iterable[Trial]) -> CellOutcome:
     """Return what the runs of one cell found."""
     runs = list(runs)
     summaries = [run.summary for run in runs]
@@ -73,7 +73,7 @@ def outcome(runs: Iterable[Trial]) -> Outcome:
     def mean(name: str) -> float:
         return statistics.fmean(summary[name] for summary in found) if found else math.nan
 
-    return Outcome(
+    return CellOutcome(
         values=tuple(summary["knn_top1"] for summary in found),
         random=mean("knn_top1_random"),
         pixels=mean("knn_top1_pixels"),
