@@ -1,1 +1,1 @@
-"""What a run stands on: device, folder, records, checkpoints, progress."""
+"""What lies in a run folder: paths, records, checkpoints, where it comes from."""

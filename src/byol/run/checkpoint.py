@@ -60,7 +60,7 @@ def load(path: Path, device: torch.device) -> dict[str, Any]:
         state: dict[str, Any] = torch.load(path, map_location=device, weights_only=True)
     except (OSError, RuntimeError, EOFError, pickle.UnpicklingError) as error:
         others = [other for other in _all(path.parent) if other != path]
-        remedy = f"delete it to resume from {others[-1].name}" if others else "start anew with --overwrite"
+        remedy = f"delete it to resume from {others[-1].name}" if others else "start again with --overwrite"
         raise UserError(f"checkpoint {path} is truncated or damaged; {remedy}.") from error
     if not isinstance(state, dict) or state.get("format") != FORMAT:
         raise UserError(f"{path} is not a byol checkpoint of format {FORMAT}.")

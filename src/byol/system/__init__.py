@@ -1,1 +1,1 @@
-"""What everything stands on: device, processes, signals, locks, progress."""
+"""What everything stands on: device, processes, signals, locks, files, digests, progress."""

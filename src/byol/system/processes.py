@@ -26,7 +26,7 @@ _PATIENCE = timedelta(days=1)  # rank 0 may judge for long; a process that dies 
 
 @dataclass(frozen=True)
 class Processes:
-    """This process among those that train together; by default it is alone.
+    """This process among those that train together; by default it is the only one.
 
     Every method but `device` is called by all of them, in the same order.
 
@@ -35,7 +35,7 @@ class Processes:
         world_size: how many there are.
         local_rank: of this process on its machine.
         local_world_size: how many there are on this machine.
-        host: the group over which they agree; None for one alone.
+        host: the group over which they agree; None for a single process.
     """
 
     rank: int = 0
@@ -94,8 +94,8 @@ class Processes:
         except (UserError, OSError) as error:
             mine = error
         if self.max_over_ranks(mine is not None) == (1,):
-            told = [sentence for sentence in self.gathered(mine and str(mine)) if sentence]
-            raise mine or UserError(told[0])
+            sentences = [sentence for sentence in self.gathered(mine and str(mine)) if sentence]
+            raise mine or UserError(sentences[0])
 
     def on_rank_zero(self, work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
         """Let rank 0 do something while the others wait; return to all what it returned."""

@@ -14,7 +14,7 @@ class Progress:
     """Shows one line that is renewed on a terminal, and every ten seconds otherwise.
 
     Args:
-        silent: show nothing at all (other processes than the first).
+        silent: show nothing at all, as on every rank but 0.
     """
 
     def __init__(self, silent: bool = False) -> None:

@@ -41,7 +41,7 @@ def newest_state(asked: Request, device: Device, images: Images) -> dict[str, An
     newest = checkpoint.newest(folder.checkpoints)
     if newest is None:
         raise UserError(
-            f"{folder.path} was stopped before its first checkpoint; start anew with --overwrite."
+            f"{folder.path} was stopped before its first checkpoint; start again with --overwrite."
         )
     state = checkpoint.load(newest, device.device)
     differences = diff(from_json(json.dumps(state["recipe"]), str(newest)), asked.recipe)
