@@ -19,7 +19,7 @@ from typing import Any, NamedTuple
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, NullLocator
 
-BLUE, ORANGE, GREEN, PURPLE, GREY = "#0072B2", "#D55E00", "#009E73", "#CC79A7", "#666666"  # Okabe and Ito's
+BLUE, ORANGE, GREEN, PURPLE, GRAY = "#0072B2", "#D55E00", "#009E73", "#CC79A7", "#666666"  # Okabe and Ito's
 MIB = 2**20
 NAME = re.compile(r"([^ ,]+)[ ,]*(.*)")  # who, and under what conditions
 PANEL_HEIGHT = 2.2  # inches
@@ -199,7 +199,7 @@ def draw_processes(axes: Any, points: Json) -> None:
     if len(several) > 1:
         draw_curve(axes, several, threads, STYLES[1], "threads of one process")
     first = at[counts[0]]["images_per_second"][0] / counts[0]
-    axes.plot(counts, [first * count for count in counts], ":", color=GREY, label="in proportion")
+    axes.plot(counts, [first * count for count in counts], ":", color=GRAY, label="in proportion")
     axes.set_xticks(counts, [str(count) for count in counts])
     axes.set_xlim(counts[0] - 0.15, counts[-1] + 0.15)
     axes.set_ylim(bottom=0)
@@ -296,7 +296,7 @@ def draw(reports: list[Json], path: Path) -> None:
             draw_panel(axes, panel, growth[panel.kind])
         for axes, title in zip(grid[0], ("time as the work grows", "memory as the work grows"), strict=True):
             axes.set_title(title, fontsize=9)
-    figure.supxlabel(described(reports), fontsize=7, color=GREY)
+    figure.supxlabel(described(reports), fontsize=7, color=GRAY)
     figure.savefig(path, dpi=150, metadata={"Software": "byol"})
 
 

@@ -1,11 +1,11 @@
-"""How fast are nearest neighbours and logistic regression, beside scikit-learn on the same features?
+"""How fast are nearest neighbors and logistic regression, beside scikit-learn on the same features?
 
     python benchmarks/evaluation_speed.py --out evaluation_speed.json [--encoder RUN --data LABELLED]
 
 50,000 features of 512 dimensions in 10 classes to learn from, 10,000 to be judged: rectified Gaussians around
 a mean for each class, or those of an encoder. Both sides alternate in one process. In logistic regression
 both fit 45 strengths, the strongest first, each from where the last ended; how much higher scikit-learn's
-objective ends is in nats an image. The floor of neighbours is the similarity matrix alone, as products of
+objective ends is in nats an image. The floor of neighbors is the similarity matrix alone, as products of
 matrices in float32.
 """
 
@@ -79,7 +79,7 @@ def main() -> None:
     found = {
         "features": list(bank.shape),
         "seconds": {name: {"median": median(all_), "all": all_} for name, all_ in seconds.items()},
-        "same neighbours' answers": float((answers["ours"].numpy() == answers["theirs"]).mean()),
+        "same neighbors' answers": float((answers["ours"].numpy() == answers["theirs"]).mean()),
         "their objective above ours": {"least": min(excess), "most": max(excess)},
         "provenance": provenance(device=f"cpu, {torch.get_num_threads()} threads"),
     }

@@ -222,7 +222,7 @@ def main() -> None:
     torch.manual_seed(args.seed)
     backbone = small_network() if args.network == "small" else example_network()
     knn_random = knn_top1(backbone, train_split, test_split)
-    say(f"kNN of the random initialisation: {knn_random}")
+    say(f"kNN of the random initialization: {knn_random}")
     run = train(backbone, train_split, args.minutes, args.workers)
     report = {
         "network": args.network,

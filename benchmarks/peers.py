@@ -7,7 +7,7 @@ ResNet-18 with the 3x3 stem, with heads of 4096 and 256, on the same random view
 how:
 
 - `byol`: `bootstrap_step`, as `byol pretrain` calls it, with SGD; `byol, joint` has one backward pass for
-  both views, and `byol, lars` the published optimiser and the online classifier.
+  both views, and `byol, lars` the published optimizer and the online classifier.
 - `lightly`: the step of its documented example (examples/pytorch/byol.py), with its heads, loss, momentum
   update and SGD.
 - `lightly, recipe`: the step of its benchmark (benchmarks/imagenet/resnet50/byol.py), with LARS and an online
@@ -100,8 +100,8 @@ def lightly(encoder: Encoder, precision: Precision) -> Learn:
     deactivate_requires_grad(backbone_momentum)
     deactivate_requires_grad(head_momentum)
     criterion = NegativeCosineSimilarity()
-    learnt = [*backbone.parameters(), *head.parameters(), *prediction_head.parameters()]
-    optimizer = torch.optim.SGD(learnt, lr=1e-4)
+    learned = [*backbone.parameters(), *head.parameters(), *prediction_head.parameters()]
+    optimizer = torch.optim.SGD(learned, lr=1e-4)
     context = Device(CPU, precision).autocast
 
     def online(x: Tensor) -> Tensor:

@@ -56,7 +56,7 @@ def main() -> None:
         print(json.dumps(rows[-1]), flush=True)
     groups = {
         "all": rows,
-        # Those that learnt something: telling a collapsed run from a healthy one is the easy part.
+        # Those that learned something: telling a collapsed run from a healthy one is the easy part.
         "better than random": [row for row in rows if row["knn_top1"] > row["random"]],
     }
     agreement = {name: _agreement(group) for name, group in groups.items() if len(group) > 2}

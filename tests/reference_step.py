@@ -49,7 +49,7 @@ class State:
         xi: parameters of the target's encoder and projector.
         theta_statistics: running mean and variance of the online network's batch norms.
         xi_statistics: the target's own.
-        momentum: of the optimiser, one array for each of theta.
+        momentum: of the optimizer, one array for each of theta.
     """
 
     theta: Arrays

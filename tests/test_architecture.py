@@ -177,6 +177,17 @@ def test_names_are_words_of_the_field() -> None:
     assert found == set()
 
 
+def test_prose_is_spelled_as_the_names_are() -> None:
+    words = "colours?|grey|centred?|neighbours?|learnt|anew|(?:normal|initial|optim)is(?:e[ds]?|ers?|ation)"
+    kept = {"data.image.preprocessing: centre"}  # which every encoder file has held
+    found = {
+        f"{name}: {word}"
+        for name, path in modules().items()
+        for word in re.findall(rf"\b(?:{words})\b", path.read_text().lower())
+    }
+    assert found - kept == set()
+
+
 def identifiers(node: ast.AST) -> list[str]:
     """Return the names that a piece of source makes."""
     if isinstance(node, ast.FunctionDef | ast.ClassDef):

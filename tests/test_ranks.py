@@ -96,7 +96,7 @@ def test_two_processes_of_32_are_one_of_64(variant: str, ranks: Ranks) -> None:
     first, second = ranks(weights_after_steps, VARIANTS[variant], 2)
     for name, value in first.items():
         assert torch.equal(value, second[name]), name  # bit for bit
-    # Sums of float64 in another order, 1e-16 each, which normalisation and four steps enlarge. A bias before
+    # Sums of float64 in another order, 1e-16 each, which normalization and four steps enlarge. A bias before
     # batch norm has a gradient of 0 but for rounding; AdamW divides it by its own size and 1e-8.
     assert distance(first, one) < (1e-6 if variant == "adamw" else 1e-11)
 
@@ -166,7 +166,7 @@ def test_another_number_of_processes_goes_on_with_the_same_images(
         events = [read(RunFolder(tmp_path / of).metrics) for of in (name, "whole")]
         assert len(events[0]) == len(events[1])
         for ours, theirs in zip(*events, strict=True):
-            # float32 sums in another order (6e-8 each), enlarged by normalisation over 8 images and 12 steps
+            # float32 sums in another order (6e-8 each), enlarged by normalization over 8 images and 12 steps
             assert ours.get("loss", 0.0) == pytest.approx(theirs.get("loss", 0.0), abs=2e-3)
         left, right = (final(tmp_path / of) for of in (name, "whole"))
         for key in (key for key in left if key.endswith("weight")):

@@ -102,7 +102,7 @@ def three_batches() -> list[tuple[tuple[Array, Array], NDArray[np.int64]]]:
 
 @pytest.mark.parametrize("weight_decay", [1.5e-6, 0.05])
 def test_three_steps_equal_an_independent_implementation_in_numpy(weight_decay: float) -> None:
-    """Ours moves the classifier apart, the reference by one loss and one optimiser, as officially."""
+    """Ours moves the classifier apart, the reference by one loss and one optimizer, as officially."""
     trained = Trained(weight_decay)
     reference = trained.state()
     for (views, labels), lr, tau in zip(three_batches(), LEARNING_RATES, TAUS, strict=True):
