@@ -29,6 +29,7 @@ CASES = [
     ("byol compare a b --protocol line", {"linear", "linear-paper"}),
     ("byol ablate ta", {"tau"}),
     ("byol recipes builtin imagenett", {"imagenette"}),
+    ("byol export run --format safe", {"safetensors"}),
     ("byol completion z", {"zsh"}),
     ("byol eval knn run --data phot", {"photographs"}),
     ("byol eval knn run --against a b phot", {"photographs"}),

@@ -235,7 +235,15 @@ def protocols() -> Mapping[str, Callable[[], Any]]:
     return PROTOCOLS
 
 
-NAMES: dict[str, Callable[[], Mapping[str, Callable[[], Any]]]] = {  # parameter -> the names it may have
+def formats() -> Mapping[str, Any]:
+    """Return the formats of files that `export` writes."""
+    from byol.weights.formats import FORMATS
+
+    return FORMATS
+
+
+NAMES: dict[str, Callable[[], Mapping[str, Any]]] = {  # parameter -> the names it may have
+    "format": formats,
     "name": recipes,
     "other": recipes,
     "protocol": protocols,
