@@ -51,7 +51,7 @@ def refused(words: list[str], capsys: pytest.CaptureFixture[str]) -> str:
         (["pretrain", "none.json", "--out", "x"], "none.json cannot be read"),
         (["pretrain", "builtin", "--out", "x", "--batch-size", "1"], "batch norm"),
         (["pretrain", "builtin", "--out", "x", "--batch-size", "20000"], "10000 images"),
-        (["pretrain", "--resume", "/nowhere"], "cannot be read"),
+        (["pretrain", "--resume", "/nowhere"], "/nowhere holds no run"),
         (["pretrain", "--resume"], "which run to continue"),
         (["pretrain", "--resume", "x", "--out", "y"], "leave --out away"),
         (["pretrain", "cifar10", "--resume", "x"], "one word too many"),
@@ -107,7 +107,7 @@ def test_a_folder_that_may_not_be_written_is_one_sentence(
 ) -> None:
     (tmp_path / "file").write_text("in the way")
     said = refused(["pretrain", "builtin", "--out", str(tmp_path / "file" / "run")], capsys)
-    assert "Not a directory" in said
+    assert "is a file, so nothing can be written below it" in said
 
 
 def test_a_relative_path_of_the_data_is_kept_whole(

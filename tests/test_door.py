@@ -40,7 +40,7 @@ CALLS: dict[str, Callable[[Places], Any]] = {
         "loss", at.tables, recipe=at.recipe, data=at.images, seeds=1, budget=1, jobs=1
     ),
     "import_official": lambda at: byol.import_official(at.official, at.out),
-    "export": lambda at: byol.export(at.run, at.out),
+    "export": lambda at: byol.export(at.run, type(at.out)(f"{at.out}.pth")),
     "recipes": lambda at: byol.recipes(at.recipe, at.recipe),
     "load": lambda at: byol.load(at.run),
     "read_recipe": lambda at: byol.read_recipe(at.recipe),

@@ -136,7 +136,10 @@ CASES: dict[str, tuple[str, Callable[[Path, Path], Any]]] = {
         "import {made}/official.pkl --out {new}",
         lambda made, new: byol.import_official(made / "official.pkl", new),
     ),
-    "export": ("export {made}/run --out {new}", lambda made, new: byol.export(made / "run", new)),
+    "export": (
+        "export {made}/run --out {new}.pth",
+        lambda made, new: byol.export(made / "run", f"{new}.pth"),
+    ),
 }
 MEASURED = {  # on the clock or of the machine, and so never twice the same
     *(

@@ -72,7 +72,7 @@ def test_figures_are_consistent(tiny: MakeRecipe, photographs: Path) -> None:
         found = answer.to_json()
         assert found["low"] <= found["value"] == answer.value <= found["high"]
         assert speed.rate("step") == pytest.approx(8 / speed.parts["step"].median)
-        assert 0 < speed.share_of_limit < 1  # a network of a few channels is all overhead
+        assert 0 < speed.fraction_of_limit < 1  # a network of a few channels is all overhead
         assert json.loads(json.dumps(speed.to_json()))["machine"]["cores"] >= 1
 
 

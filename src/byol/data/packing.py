@@ -23,7 +23,7 @@ from byol.data.opening import BUILTIN, Data, indices
 from byol.errors import Interrupted, UserError, refuse_below
 from byol.system.cache import cache_folder
 from byol.system.device import usable_cores
-from byol.system.files import whole_file
+from byol.system.files import place_to_write, whole_file
 from byol.system.progress import Progress
 from byol.system.stop import StopRequest
 
@@ -101,7 +101,7 @@ def pack(
             `out` is there already.
         Interrupted: it was asked to stop, and has left nothing behind.
     """
-    out = Path(out).expanduser()
+    out = place_to_write(out, "say where to write the pack: --out FILE.")
     refuse_below("short_side", short_side, 1)
     if not 1 <= quality <= 100:
         raise UserError(f"quality is {quality}; use 1 to 100.")

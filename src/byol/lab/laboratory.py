@@ -23,7 +23,7 @@ from byol.recipe.names import open_recipe
 from byol.recipe.spec import Recipe, refuse_wrong_types
 from byol.run.provenance import provenance
 from byol.system.device import usable_cores
-from byol.system.files import given_path, write_json
+from byol.system.files import place_to_write, write_json
 from byol.system.progress import Progress, duration
 from byol.system.stop import StopRequest
 
@@ -115,7 +115,7 @@ def ablate(
     table = open_table(table) if isinstance(table, str) else table
     base = open_recipe(recipe)
     refuse_wrong_types(base)
-    folder = given_path(out, "say where to write the table and its runs: --out DIR.")
+    folder = place_to_write(out, "say where to write the table and its runs: --out DIR.")
     for name, number in (("seeds", seeds), ("budget", budget), ("jobs", 1 if jobs is None else jobs)):
         refuse_not_whole(name, number, 1)
     if data is not None and not isinstance(data, str | os.PathLike):

@@ -40,7 +40,7 @@ class Products:
                 learner.online.predictor(branch.projection)
             for position, (module, inputs) in enumerate(seen):
                 forward_only = int(number < num_targets and position < in_trunk)
-                like = next((at for at, one in enumerate(self.found) if _alike(one, module, inputs)), None)
+                like = next((at for at, one in enumerate(self.found) if _is_same(one, module, inputs)), None)
                 if like is None:
                     self.found.append((module, inputs, 1, forward_only))
                 else:
@@ -60,7 +60,7 @@ class Products:
         return total
 
 
-def _alike(one: tuple[nn.Module, Tensor, int, int], module: nn.Module, inputs: Tensor) -> bool:
+def _is_same(one: tuple[nn.Module, Tensor, int, int], module: nn.Module, inputs: Tensor) -> bool:
     return one[0] is module and one[1].shape == inputs.shape
 
 

@@ -81,7 +81,7 @@ class Speed:
         return self.rate("whole")
 
     @property
-    def share_of_limit(self) -> float:
+    def fraction_of_limit(self) -> float:
         """The step's share of the machine's limit, in (0, 1]."""
         return self.parts["limit"].median / self.parts["step"].median
 
@@ -102,7 +102,7 @@ class Speed:
         peak = "unknown" if self.peak_bytes is None else f"{self.peak_bytes / 2**20:,.0f} MiB"
         return (
             f"{self.recipe}, batch {self.batch_size}, {self.precision}: the step runs at "
-            f"{self.share_of_limit:.0%} of the machine's limit; its peak memory is {peak}."
+            f"{self.fraction_of_limit:.0%} of the machine's limit; its peak memory is {peak}."
         )
 
     def to_json(self) -> dict[str, Any]:
@@ -114,7 +114,7 @@ class Speed:
             "low": self.batch_size / whole.high,
             "high": self.batch_size / whole.low,
         }
-        return {**asdict(self), **rates, "share_of_limit": self.share_of_limit, **headline}
+        return {**asdict(self), **rates, "fraction_of_limit": self.fraction_of_limit, **headline}
 
 
 def bench(

@@ -151,8 +151,8 @@ def _as_map(output: Tensor, images: Tensor, lengths: set[int]) -> Tensor | None:
         h, w = found.shape[2:]
         height, width = images.shape[2:]
         is_attention = h == w and h in lengths
-        is_alike = abs(h / height - w / width) <= 1.5 / min(height, width) and h <= height and w <= width
-        if h * w > 1 and is_alike and not is_attention:  # one pixel is a pooled vector
+        same_sides = abs(h / height - w / width) <= 1.5 / min(height, width) and h <= height and w <= width
+        if h * w > 1 and same_sides and not is_attention:  # one pixel is a pooled vector
             return found
     return None
 

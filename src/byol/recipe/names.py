@@ -1,6 +1,7 @@
 """Recipes by their names: the list, one of them, and how two differ."""
 
 import difflib
+import json
 import os
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -107,6 +108,11 @@ class RecipeList:
     def value(self) -> float:
         """How many recipes are listed, or in how many fields two differ."""
         return float(len(self.table()) - 1) if len(self.recipes) != 1 else 1.0
+
+    @property
+    def text(self) -> str | None:
+        """The one recipe as a file would hold it, to be printed and kept; None for all or two."""
+        return json.dumps(self.recipes[0].to_json(), indent=2) if len(self.recipes) == 1 else None
 
     def table(self) -> list[list[str]]:
         """Return names with what they are, or the fields of one or two recipes, as rows of strings."""

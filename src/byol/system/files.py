@@ -28,6 +28,19 @@ def given_path(path: object, missing: str) -> Path:
     return Path(path).expanduser()
 
 
+def place_to_write(path: object, missing: str) -> Path:
+    """Return the path of what is to be written, as `given_path` does, if something can stand there.
+
+    Raises:
+        UserError: nothing was given, it is no path, or a file stands where a folder above it would be.
+    """
+    place = given_path(path, missing)
+    above = next(parent for parent in place.absolute().parents if parent.exists())
+    if not above.is_dir():
+        raise UserError(f"{above} is a file, so nothing can be written below it; choose another place.")
+    return place
+
+
 @contextmanager
 def whole_file(path: Path, *, is_only_writer: bool = False, is_synced: bool = False) -> Iterator[IO[bytes]]:
     """Open a file for writing that appears under its name only when it is complete.

@@ -12,7 +12,7 @@ from byol.errors import UserError, refuse_not_whole
 from byol.recipe.names import open_recipe
 from byol.recipe.spec import Recipe, read_recipe, refuse_wrong_types
 from byol.run.folder import RunFolder
-from byol.system.files import given_path
+from byol.system.files import given_path, place_to_write
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -84,7 +84,7 @@ def new(
     if isinstance(data, Recipe):
         raise UserError("data is a recipe; give it by name: pretrain(data, out, recipe=recipe).")
     recipe = open_recipe(recipe)
-    path = given_path(out, "say where to write the run: --out RUN (or --resume RUN to continue one).")
+    path = place_to_write(out, "say where to write the run: --out RUN (or --resume RUN to continue one).")
     data = recipe.data if data is None else data
     if isinstance(data, str) and not data:
         raise UserError(

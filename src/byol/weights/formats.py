@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from byol.data.image.preprocessing import Preprocessing
 from byol.errors import UserError
 from byol.model.encoder import in_eval_mode
-from byol.system.files import given_path, whole_file
+from byol.system.files import place_to_write, whole_file
 from byol.weights.pretrained import Pretrained, load, save_encoder
 
 _COMPARED = 8  # images
@@ -214,12 +214,12 @@ def export(
         hint = f"did you mean {near[0]}?" if near else f"there are {', '.join(FORMATS)}."
         raise UserError(f"there is no format '{format}'; {hint}")
     chosen = FORMATS[format]
-    path = given_path(out, "say where to write the encoder: --out FILE.")
+    path = place_to_write(out, "say where to write the encoder: --out FILE.")
+    given = encoder if isinstance(encoder, Pretrained) else load(encoder)
     if path.suffix not in chosen.suffixes:
         raise UserError(f"{path} does not end in {' or '.join(chosen.suffixes)}, as files of {format} do.")
     if path.is_dir() or (path.exists() and not overwrite):
         raise UserError(f"{path} exists already; replace it with --overwrite, or choose another --out.")
-    given = encoder if isinstance(encoder, Pretrained) else load(encoder)
     try:
         pretrained = copy.deepcopy(given).cpu().eval()
     except (RuntimeError, TypeError, pickle.PicklingError) as error:  # of weights that are computed

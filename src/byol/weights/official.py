@@ -19,7 +19,7 @@ from byol.errors import UserError
 from byol.model.encoder import ResNet
 from byol.run.folder import RunFolder
 from byol.run.provenance import provenance
-from byol.system.files import given_path, write_json
+from byol.system.files import given_path, place_to_write, write_json
 from byol.weights.haiku import Tree, convert
 from byol.weights.pickled import PlainArray, PlainTuple, read_pickle
 from byol.weights.pretrained import save_encoder
@@ -98,7 +98,7 @@ def import_official(
             encoder that we know; or `out` is not empty.
     """
     file = given_path(file, "say which checkpoint: byol import FILE.pkl --out RUN.")
-    folder = RunFolder(given_path(out, "say where to write the encoder: --out RUN."))
+    folder = RunFolder(place_to_write(out, "say where to write the encoder: --out RUN."))
     if folder.path.exists() and not folder.path.is_dir():
         raise UserError(f"{folder.path} is a file; choose another --out.")
     if not overwrite and folder.path.exists() and any(folder.path.iterdir()):
