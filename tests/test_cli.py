@@ -182,7 +182,7 @@ def test_help_and_version(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["--version"]) == 0
     capsys.readouterr()
     assert main(["eval"]) == main(["eval", "--help"]) == 0
-    assert capsys.readouterr().out.count("weighted nearest neighbours") == 2
+    assert capsys.readouterr().out.count("weighted nearest neighbors") == 2
     assert main(["ablate"]) == 0
     assert "predictor-target" in capsys.readouterr().out
 

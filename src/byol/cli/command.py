@@ -10,7 +10,7 @@ from byol.cli.signature import REQUIRED, Parameter, arguments, parameters, sprea
 from byol.cli.verbs import Verb, choose, protocols
 from byol.errors import UserError
 
-METAVARS = {"against": "RUN ...", "protocol": "NAME", "recipe": "RECIPE"}
+METAVARS = {"against": "RUN ...", "format": "NAME", "protocol": "NAME", "recipe": "RECIPE"}
 JSON = Parameter("json", bool, False, "print one JSON object instead of a table.")
 
 

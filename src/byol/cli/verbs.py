@@ -61,7 +61,7 @@ EVALUATIONS = {
     verb.protocol or "": verb
     for verb in (
         _evaluation(
-            "knn", "weighted nearest neighbours, of one labelled set alone too", "--against timm:resnet18"
+            "knn", "weighted nearest neighbors, of one labelled set alone too", "--against timm:resnet18"
         ),
         _evaluation("linear", "logistic regression on frozen features, 45 strengths", "--json"),
         _evaluation("linear-paper", "a classifier by SGD on random crops, as published", "--epochs 40"),
@@ -112,6 +112,7 @@ VERBS = {
         examples=("byol resume runs/photos",),
         words=("run",),
         ask={"run": "which run to continue"},
+        hidden=("recipe", "data"),
     ),
     "eval": Verb(
         function="judge",
@@ -174,9 +175,10 @@ VERBS = {
         function="export",
         does="write an encoder for other programs, and prove it",
         usage="RUN --out FILE [flags]",
-        examples=("byol export runs/photos --out photos.pt",),
+        examples=("byol export runs/photos --out photos.pth",),
         words=("encoder",),
         ask={"encoder": "which encoder", "out": "where to write the file"},
+        lists="format",
     ),
 }
 
