@@ -139,8 +139,8 @@ def test_the_first_step_that_is_not_finite_is_named(tiny: MakeRecipe) -> None:
     [
         ({"batch_size": 64}, "64.*26 images"),
         ({"data": "/nowhere/at/all"}, "no images at /nowhere"),
-        ({"encoder": ConvNet(widths=(4,) * 8)}, "cannot take images of 12 x 12 px"),
-        ({"evaluation_size": 1}, "cannot take images of 1 x 1 px"),
+        ({"encoder": ConvNet(widths=(4,) * 8)}, "cannot take an input of shape .3, 12, 12."),
+        ({"evaluation_size": 1}, "cannot take an input of shape .3, 1, 1."),
     ],
 )
 def test_what_cannot_work_is_one_sentence_and_leaves_no_run_behind(
