@@ -32,7 +32,7 @@ from torch import Tensor
 import byol
 from byol.data.loader import batches
 from byol.data.opening import open_data
-from byol.lab.speed import machine
+from byol.lab.machine import machine
 from byol.model.encoder import ConvNet
 from byol.recipe.names import named
 from byol.system.device import usable_cores

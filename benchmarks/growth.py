@@ -37,7 +37,7 @@ from byol.algorithm import bootstrap_step
 from byol.data.image.views import TwoViews
 from byol.data.index.folder import index_splits
 from byol.data.order import permutation
-from byol.lab.speed import machine, peak_bytes
+from byol.lab.machine import machine, peak_bytes
 from byol.recipe.names import named
 from byol.system.device import keep_freed_memory, pick_device, usable_cores
 from byol.training.learner import build

@@ -17,7 +17,7 @@ how:
 float32 is the default of all peers; bf16 is the same under torch.autocast. Each measurement is a process of
 its own, as byol sets the memory allocator and the others do not: one step to warm up, one that is timed.
 Memory is the growth of that process over its first step, beyond weights and views. `limit` is the time of the
-convolutions and matrix products of the step alone, in one more process (see `byol.lab.speed`).
+convolutions and matrix products of the step alone, in one more process (see `byol.lab.products`).
 
 `benchmarks/views.py` measures the views, `benchmarks/end_to_end.py` whole training from JPEG files. One JSON
 object on stdout; seconds and bytes are the median, lowest and highest of the rounds.
@@ -41,7 +41,8 @@ import torch
 from torch import Tensor, nn
 
 from byol.algorithm import bootstrap_losses, bootstrap_step
-from byol.lab.speed import Products, machine, peak_bytes
+from byol.lab.machine import machine, peak_bytes
+from byol.lab.products import Products
 from byol.model.encoder import ConvNet, ResNet, representation_dim
 from byol.optim import Lars, Sgd
 from byol.recipe.names import named
@@ -75,7 +76,7 @@ def ours(
         pair = [view.contiguous(memory_format=device.memory_format) for view in views]
         if joint:
             optimizer_.zero_grad(set_to_none=True)
-            losses = [loss for loss, _ in bootstrap_losses(online, target, pair, device.autocast)]
+            losses = [loss for loss, _ in bootstrap_losses(online, target, pair, autocast=device.autocast)]
             torch.autograd.backward(torch.stack(losses).sum(dim=0).mean())
             optimizer_.step()
             target.update(online, 0.99)

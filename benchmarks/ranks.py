@@ -38,7 +38,7 @@ def measure(processes: Processes, recipe_name: str, batch: int, steps: int) -> N
     ]
     for step in range(steps + 1):
         if step == 1:
-            processes.most(0)
+            processes.max_over_ranks(0)
             started = time.perf_counter()
         bootstrap_step(
             learner.online,
@@ -49,7 +49,7 @@ def measure(processes: Processes, recipe_name: str, batch: int, steps: int) -> N
             tau=0.99,
             autocast=device.autocast,
         )
-    if processes.is_first:
+    if processes.is_rank_zero:
         print(steps * batch / (time.perf_counter() - started))
 
 

@@ -36,7 +36,7 @@ from torchvision.transforms import InterpolationMode, v2
 from byol.data.image.augmentation import View
 from byol.data.image.resample import crop_resize, crop_resize_view
 from byol.data.image.views import TwoViews
-from byol.lab.speed import machine
+from byol.lab.machine import machine
 from byol.system.device import keep_freed_memory
 
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)

@@ -1,5 +1,7 @@
 """What the tests share: small recipes, small image folders, and a cache of their own."""
 
+import json
+import pickle
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -9,12 +11,13 @@ import pytest
 import torch
 from PIL import Image
 from tests.ranks import Ranks
+from tests.weights.test_official import random_trees
 
 from byol.data.image.augmentation import View
 from byol.data.image.views import TwoViews
 from byol.model.encoder import ConvNet
 from byol.model.head import Mlp
-from byol.recipe.names import builtin
+from byol.recipe.small import builtin
 from byol.recipe.spec import Recipe
 
 
@@ -40,6 +43,42 @@ def ranks(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ranks]:
     two.close()
 
 
+@pytest.fixture(scope="session")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with what the public functions ask for, made once: images, recipe.json, run, official.pkl.
+
+    40 training and 20 test images of 8 px, light or dark; the run takes a second.
+    """
+    import byol
+
+    folder, random = tmp_path_factory.mktemp("made"), np.random.default_rng(0)
+    for number in range(60):
+        split, kind = ("test", "train")[number % 3 > 0], ("dark", "light")[number % 2]
+        path = folder / "images" / split / kind / f"{number:02}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        pixels = np.clip(random.normal(90 + 60 * (number % 2), 40, (8, 8, 3)), 0, 255)
+        Image.fromarray(pixels.astype(np.uint8)).save(path)
+    recipe = replace(
+        builtin(),
+        name="tiny",
+        data="",
+        views=TwoViews(size=8),
+        evaluation_size=8,
+        encoder=ConvNet(widths=(4, 8)),
+        projector=Mlp(hidden=8, out=4),
+        predictor=Mlp(hidden=8, out=4),
+        batch_size=8,
+        epochs=2,
+    )
+    (folder / "recipe.json").write_text(json.dumps(recipe.to_json()))
+    params, state = random_trees(18, 1)
+    (folder / "official.pkl").write_bytes(pickle.dumps({"online_params": params, "online_state": state}))
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setenv("BYOL_CACHE", str(tmp_path_factory.getbasetemp() / "cache"))
+        byol.pretrain(folder / "images", folder / "run", recipe=recipe, workers=0)
+    return folder
+
+
 @pytest.fixture
 def tiny() -> Callable[[Path | str], Recipe]:
     """A recipe that learns 12 steps of 8 images of 12 px in about a second."""
@@ -56,7 +95,7 @@ def tiny() -> Callable[[Path | str], Recipe]:
             predictor=Mlp(hidden=8, out=4),
             batch_size=8,
             epochs=4,
-            warmup_epochs=1,
+            warmup_epochs=1.0,  # as it is read again from recipe.json
         )
 
     return recipe

@@ -1,20 +1,43 @@
 """Taste that outlives us: imports point down, and nothing heavy is imported before it is needed."""
 
 import ast
+import inspect
+import re
 import subprocess
 import sys
 import time
 from pathlib import Path
 
+import pytest
+
 import byol
 
 SOURCE = Path(byol.__file__).parent
 LAYERS = [  # a module imports only rows below its own, or its own row's folder
-    {"__init__", "__main__"},
+    {"__main__"},
     {"cli"},
+    {"cli.completion", "cli.pages", "cli.parsing"},
+    {"cli.command"},
+    {"cli.signature"},
+    {"cli.printing", "cli.verbs"},
+    {"__init__"},
     {"lab.laboratory", "lab.speed", "training.loop"},
-    {"lab.findings", "page.figure", "training.monitor", "weights.official"},
-    {"evaluate.judging", "lab.tables", "recipe.names", "training.learner"},
+    {"lab.products", "lab.trials", "training.bookends"},
+    {"training.request", "training.watch"},
+    {
+        "lab.findings",
+        "page.figure",
+        "training.guard",
+        "training.result",
+        "training.signals",
+        "weights.formats",
+        "weights.official",
+    },
+    {"training.learner"},
+    {"module"},
+    {"evaluate.judging", "recipe.names"},
+    {"lab.tables", "recipe.imagenet", "recipe.small", "training.timeline"},
+    {"lab.changes", "recipe.cifar10", "weights.haiku", "weights.pickled"},
     {"evaluate.measured", "evaluate.protocol.table", "evaluate.result"},
     {"evaluate.protocol.few_labels"},
     {"evaluate.protocol.finetune", "evaluate.protocol.knn", "evaluate.protocol.linear"}
@@ -36,16 +59,27 @@ LAYERS = [  # a module imports only rows below its own, or its own row's folder
     {"data.index.paths", "data.index.slot"},
     {"data.bad", "data.draws", "data.image.resample", "data.index.archive", "data.index.mapped"},
     {"data.image.decode", "data.order", "data.views", "optim"},
-    {"model.predictor", "model.target"},
+    {"model.maps", "model.predictor", "model.target"},
     {"model.encoder"},
+    {"model.resnet"},
     {"algorithm", "model.head", "model.initialization"},
-    {"model.norm", "objective", "schedule"},
+    {"model.norm", "model.synchronized", "objective", "schedule"},
+    {"lab.machine", "page.plots"},
     {"run.checkpoint", "run.folder", "run.provenance", "system.processes"},
-    {"run.record", "system.device"},
-    {"system.cache", "system.files", "system.lock", "system.progress", "system.stop", "system.stopwatch"},
-    {"errors"},
+    {"run.record", "system.collective", "system.device"},
+    {
+        "system.cache",
+        "system.digest",
+        "system.files",
+        "system.lock",
+        "system.progress",
+        "system.stop",
+        "system.stopwatch",
+    },
+    {"answer", "errors"},
 ]
 ROW = {name: number for number, row in enumerate(LAYERS) for name in row}
+FUNCTIONS = [name for name in byol.__all__ if inspect.isfunction(getattr(byol, name))]
 PACKAGES = {
     *("data", "data.image", "data.index", "evaluate", "evaluate.protocol", "lab", "model", "page", "recipe"),
     *("run", "system", "training", "weights"),
@@ -53,17 +87,28 @@ PACKAGES = {
 
 
 def modules() -> dict[str, Path]:
+    """Return name -> file of all modules; a package that holds code bears its own name."""
     names = {".".join(path.relative_to(SOURCE).with_suffix("").parts): path for path in SOURCE.rglob("*.py")}
-    return {name: path for name, path in names.items() if name.removesuffix(".__init__") not in PACKAGES}
+    whole = {name.removesuffix(".__init__"): path for name, path in names.items()}
+    return {name: path for name, path in whole.items() if name not in PACKAGES}
 
 
 def imports(path: Path) -> set[str]:
-    """Names of byol's modules that a file imports, inside functions too."""
+    """Names of byol's modules that a file imports, inside functions too; `import byol` is `__init__`."""
     found = set()
     for node in ast.walk(ast.parse(path.read_text())):
-        if isinstance(node, ast.ImportFrom) and node.module and node.module.split(".")[0] == "byol":
-            inner = node.module.removeprefix("byol").removeprefix(".")
-            found |= {inner} if inner in ROW else {f"{inner}.{alias.name}".strip(".") for alias in node.names}
+        if isinstance(node, ast.Import):
+            names = [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path} imports by dots"
+            inner = (node.module or "").removeprefix("byol.")
+            names = (
+                [node.module or ""] if inner in ROW else [f"{node.module}.{one.name}" for one in node.names]
+            )
+        else:
+            continue
+        ours = [name.removeprefix("byol").removeprefix(".") for name in names if name.split(".")[0] == "byol"]
+        found |= {name if name in ROW else "__init__" for name in ours}
     return found
 
 
@@ -71,7 +116,7 @@ def test_every_module_has_its_row() -> None:
     assert set(modules()) == set(ROW)
 
 
-def test_imports_point_down() -> None:
+def test_imports_point_down_so_that_none_goes_in_a_circle() -> None:
     upward = {
         (name, other)
         for name, path in modules().items()
@@ -100,29 +145,103 @@ def test_the_algorithm_knows_no_variant() -> None:
 
 
 def test_no_drawer_modules() -> None:
-    drawers = {"utils", "helpers", "common", "base", "manager", "misc"}
-    assert not drawers & {part for name in modules() for part in name.split(".")}
+    drawers = {"util", "utils", "helper", "helpers", "common", "base", "manager", "misc"}
+    assert not drawers & {part for name in modules() for part in re.split(r"[._]", name)}
 
 
-def test_help_answers_at_once_and_imports_neither_torch_nor_torchvision() -> None:
+def test_no_module_hides_a_public_function() -> None:
+    """A module byol/pretrain.py would stand in the place of byol.pretrain for whoever imports it first."""
+    names = {part for name in [*modules(), *PACKAGES] for part in name.split(".")}
+    assert names & set(byol.__all__) == set()
+    assert len(FUNCTIONS) > 15
+
+
+def test_names_are_words_of_the_field() -> None:
+    """House words: `broadcast`, not `start_alike`; American spelling, as torch has it."""
+    ours = {"start_alike", "by_first", "is_first", "Silence", "learnt", "mend", "anew", "alike"}
+    british = {"colour", "normalise", "initialise", "initialisation", "optimiser", "grey", "centre"}
+    found = {
+        f"{name}: {word}"
+        for name, path in modules().items()
+        for node in ast.walk(ast.parse(path.read_text()))
+        for word in identifiers(node)
+        if word in ours or {*word.lower().split("_")} & (ours | british)
+    }
+    assert found == set()
+
+
+def identifiers(node: ast.AST) -> list[str]:
+    """Return the names that a piece of source makes."""
+    if isinstance(node, ast.FunctionDef | ast.ClassDef):
+        return [node.name]
+    if isinstance(node, ast.arg):
+        return [node.arg]
+    return [node.id] if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store) else []
+
+
+def test_only_the_command_line_knows_tyro() -> None:
+    users = {
+        name for name, path in modules().items() if re.search(r"\b(import|from) tyro\b", path.read_text())
+    }
+    assert users == {"cli.parsing"}
+
+
+HEAVY = {"torch", "torchvision", "numpy", "pydantic", "tyro", "rich", "PIL"}
+
+
+def test_help_answers_at_once_and_imports_nothing_heavy() -> None:
     code = (
         "import sys; sys.argv = ['byol', '--help']; from byol.cli import main; main();"
-        "sys.exit(bool({'torch', 'torchvision', 'numpy', 'pydantic', 'tyro'} & set(sys.modules)))"
+        f"sys.exit(bool({HEAVY} & set(sys.modules)))"
     )
-    started = time.perf_counter()
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
-    seconds = time.perf_counter() - started
-    assert done.returncode == 0, done.stdout + done.stderr
-    assert "byol pretrain" in done.stdout
-    assert seconds < 0.5
+    best = 9.0
+    for _ in range(5):  # the machine may be busy; what counts is what it can do
+        started = time.perf_counter()
+        done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+        best = min(best, time.perf_counter() - started)
+        assert done.returncode == 0, done.stdout + done.stderr
+        assert "byol pretrain" in done.stdout
+    assert best < 0.15
 
 
-def test_every_public_name_is_there_and_documented() -> None:
+def test_importing_byol_does_no_work() -> None:
+    code = (
+        "import sys; import byol; ours = [name for name in sys.modules if name.startswith('byol')];"
+        f"assert ours == ['byol'], ours; assert not {HEAVY} & set(sys.modules);"
+        "assert 'pretrain' in dir(byol)"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_public_names_are_there_and_documented() -> None:
     for name in byol.__all__:
         assert getattr(byol, name).__doc__, name
-    assert set(byol.__all__) == set(byol._HOME)
+    with pytest.raises(AttributeError, match="no attribute 'nothing'"):
+        byol.nothing  # noqa: B018
 
 
-def test_a_public_name_stays_what_it_is_when_used_again() -> None:
-    code = "import byol; assert all(callable(byol.pretrain) for _ in range(2))"
+def test_types_are_read_from_the_table_of_public_names() -> None:
+    tree = ast.parse((SOURCE / "__init__.py").read_text())
+    (block,) = [node for node in tree.body if isinstance(node, ast.If)]
+    read = {
+        alias.name: node.module.removeprefix("byol.")
+        for node in block.body
+        if isinstance(node, ast.ImportFrom) and node.module
+        for alias in node.names
+        if alias.asname == alias.name  # as mypy wants it of what is public
+    }
+    assert read == byol._HOME
+
+
+def test_public_names_stay_callable_whatever_is_imported_first() -> None:
+    names = sorted(name for name in modules() if name not in ("__init__", "__main__"))
+    code = (
+        "from byol.training.loop import pretrain; import byol, types; from importlib import import_module\n"
+        "assert byol.pretrain is pretrain\n"
+        f"for name in {names}: import_module(f'byol.{{name}}')\n"
+        "for _ in range(2):\n"
+        "    wrong = [n for n in byol.__all__ if isinstance(getattr(byol, n), types.ModuleType)]\n"
+        "    assert not wrong, wrong\n"
+        f"    assert all(callable(getattr(byol, n)) for n in {FUNCTIONS})\n"
+    )
     subprocess.run([sys.executable, "-c", code], check=True)

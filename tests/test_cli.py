@@ -14,7 +14,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from byol.cli import PROTOCOLS, VERBS, main
+from byol.cli import main
+from byol.cli.verbs import EVALUATIONS, VERBS
 from byol.recipe.names import RECIPES
 from byol.recipe.spec import Recipe, read_recipe
 from byol.run.folder import RunFolder
@@ -51,7 +52,28 @@ def refused(words: list[str], capsys: pytest.CaptureFixture[str]) -> str:
         (["pretrain", "builtin", "--out", "x", "--batch-size", "1"], "batch norm"),
         (["pretrain", "builtin", "--out", "x", "--batch-size", "20000"], "10000 images"),
         (["pretrain", "--resume", "/nowhere"], "cannot be read"),
-        (["pretrain", "--resume"], "--resume"),
+        (["pretrain", "--resume"], "which run to continue"),
+        (["pretrain", "--resume", "x", "--out", "y"], "leave --out away"),
+        (["pretrain", "cifar10", "--resume", "x"], "one word too many"),
+        (["resume"], "which run to continue"),
+        (["resume", "/nowhere"], "/nowhere"),
+        (["pretrain", "builtin", "--out", "x", "--epochs", "many"], "--epochs is many; give a whole number"),
+        (["pretrain", "builtin", "--out", "x", "--epochs"], "--epochs has no value; give a whole number"),
+        (["pretrain", "builtin", "--out", "x", "--precision", "fp8"], "give one of auto, bf16, float32"),
+        (["pretrain", "builtin", "--out", "x", "--encoder.widths", "8", "a"], "--encoder.widths is 8 a;"),
+        (["pretrain", "builtin", "--out", "x", "--workers", "-1"], "workers is -1"),
+        (["pretrain", "--out", "x", "builtin"], "'builtin' belongs to no flag; words come first"),
+        (["pretrain", "--out", "x", "--data", "builtin", "--overwrite", "yes"], "'yes' belongs to no flag"),
+        (["eval", "--data", "builtin"], "which protocol"),
+        (["eval", "knn", "x"], "which images"),
+        (["eval", "knn", "x", "--data", "builtin", "--k", "3.5"], "--k is 3.5; give a whole number"),
+        (["compare", "x", "y", "--data", "builtin", "--protocol", "linaer"], "did you mean linear"),
+        (["completion", "bsh"], "did you mean bash"),
+        (["export"], "which encoder"),
+        (["export", "x"], "--out FILE"),
+        (["export", "/nowhere", "--out", "y"], "no encoder at /nowhere"),
+        (["recipes", "a", "b", "c"], "'c' is one word too many"),
+        (["bench", "builtin", "--rounds", "0"], "rounds is 0; use 1 or more"),
         (["eval", "knn", "--data", "builtin"], "which encoder"),
         (["eval", "knn", "/nowhere", "--data", "builtin"], "no encoder at /nowhere"),
         (["recipes", "builtn"], "did you mean builtin"),
@@ -131,12 +153,14 @@ def test_flags_change_one_field_and_keep_the_others(tmp_path: Path, thumbnails: 
 
 def test_every_field_of_a_recipe_is_a_flag_with_help() -> None:
     done = subprocess.run(
-        [*BYOL, "pretrain", "builtin", "--help"], capture_output=True, text=True, check=True
+        [*BYOL, "pretrain", "builtin", "--help-all"], capture_output=True, text=True, check=True
     )
     for field in fields(Recipe):
         assert f"--{field.name.replace('_', '-')}" in done.stdout, field.name
-    for flag in ("--out", "--resume", "--overwrite", "--workers"):
+    for flag in ("--out", "--overwrite", "--workers"):
         assert flag in done.stdout, flag
+    done = subprocess.run([*BYOL, "pretrain", "--help"], capture_output=True, text=True, check=True)
+    assert "byol pretrain --resume" in done.stdout
 
 
 def test_recipes_are_listed_shown_and_compared(capsys: pytest.CaptureFixture[str]) -> None:
@@ -156,6 +180,11 @@ def test_help_and_version(capsys: pytest.CaptureFixture[str]) -> None:
     said = capsys.readouterr().out
     assert all(f"byol {verb}" in said for verb in VERBS)
     assert main(["--version"]) == 0
+    capsys.readouterr()
+    assert main(["eval"]) == main(["eval", "--help"]) == 0
+    assert capsys.readouterr().out.count("weighted nearest neighbours") == 2
+    assert main(["ablate"]) == 0
+    assert "predictor-target" in capsys.readouterr().out
 
 
 def start(words: list[str]) -> "subprocess.Popen[str]":
@@ -283,12 +312,37 @@ def test_what_cannot_be_judged_is_one_sentence(run: Path, capsys: pytest.Capture
     )
 
 
-@pytest.mark.parametrize("protocol", PROTOCOLS)
+@pytest.mark.parametrize("protocol", EVALUATIONS)
 def test_every_protocol_explains_its_flags(protocol: str, capsys: pytest.CaptureFixture[str]) -> None:
-    with pytest.raises(SystemExit) as stopped:
-        main(["eval", protocol, "--help"])
-    assert not stopped.value.code
-    assert "--data" in capsys.readouterr().out
+    for asked in ("--help", "-h", "--help-all"):
+        assert main(["eval", protocol, asked]) == 0
+        assert "--data" in capsys.readouterr().out
+
+
+def test_a_recipe_that_is_printed_is_one_that_is_read(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["recipes", "cifar10"]) == 0
+    file = tmp_path / "mine.json"
+    file.write_text(capsys.readouterr().out)
+    assert read_recipe(file) == RECIPES["cifar10"]()
+
+
+def test_who_reads_half_of_it_is_told_nothing() -> None:
+    head = f"{sys.executable} -m byol recipes imagenet-1000 | head -1"
+    done = subprocess.run(["bash", "-c", head], capture_output=True, text=True, check=True)
+    assert (done.stdout, done.stderr) == ("{\n", "")
+
+
+def test_home_is_known_in_every_way_that_it_is_written(
+    made: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.chdir(tmp_path)
+    words = ["pretrain", str(made / "recipe.json"), "--data", str(made / "images"), "--workers", "0"]
+    assert main([*words, "--out=~/run"]) == 0
+    assert (tmp_path / "run" / "encoder.safetensors").is_file()
+    assert not (tmp_path / "~").exists()
 
 
 def test_a_pack_is_learnt_from_and_judged_on_like_a_folder(

@@ -85,3 +85,28 @@ def test_state_survives_saving() -> None:
     second.load_state_dict(first.state_dict())
     for p in network.parameters():
         assert torch.equal(first.state[p]["momentum"], second.state[p]["momentum"])
+
+
+@pytest.mark.parametrize("spec", [Lars(), Sgd(), AdamW()], ids=lambda spec: str(spec.kind))
+def test_a_closure_computes_the_gradients_first(spec: Lars | Sgd | AdamW) -> None:
+    """Lightning's loop steps in this way."""
+    weights = []
+    for is_closure in (False, True):
+        torch.manual_seed(0)
+        layer, inputs = nn.Linear(3, 2), torch.randn(4, 3)
+        optimizer = spec.build(layer)
+        for group in optimizer.param_groups:
+            group["lr"] = 0.1
+
+        def loss(layer: nn.Linear = layer, inputs: torch.Tensor = inputs) -> float:
+            value = layer(inputs).square().mean()
+            value.backward()
+            return float(value.detach())
+
+        if is_closure:
+            assert optimizer.step(loss) > 0
+        else:
+            loss()
+            optimizer.step()
+        weights.append(layer.weight)
+    assert torch.equal(*weights)

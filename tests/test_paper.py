@@ -9,18 +9,29 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from byol.algorithm import Branch, Online, bootstrap_losses, bootstrap_step
+from byol.algorithm import BOTH, Branch, Online, Pairs, bootstrap_loss, bootstrap_losses, bootstrap_step
+from byol.data.image.views import MultiCrop, TwoViews
+from byol.errors import UserError
 from byol.evaluate.spread import feature_spread
 from byol.model.head import Mlp
-from byol.model.predictor import DirectPred, NoPredictor, OptimalLinear
-from byol.model.target import Ema, EmaTarget, Shared, SharedTarget
+from byol.model.predictor import (
+    DirectCopy,
+    DirectPred,
+    LinearPredictor,
+    NoPredictor,
+    OptimalLinear,
+    SimSiamPredictor,
+    SymmetricLinear,
+)
+from byol.model.target import ConstantEma, Ema, EmaTarget, Fixed, Shared, SharedTarget
 from byol.objective import regression_loss
 from byol.optim import Lars, Sgd
+from byol.recipe.spec import Predictor
+
+EVERY = ((0, 1), (1, 0), (2, 0), (2, 1))  # two views and a small one, which nothing predicts
 
 
-def toy(
-    predictor: Mlp | NoPredictor | DirectPred | OptimalLinear = Mlp(hidden=32, out=8), *, seed: int = 0
-) -> Online:
+def toy(predictor: Predictor = Mlp(hidden=32, out=8), *, seed: int = 0) -> Online:
     torch.manual_seed(seed)
     encoder = nn.Sequential(nn.Linear(6, 16), nn.BatchNorm1d(16), nn.ReLU())
     projector = Mlp(hidden=32, out=8).build(16)
@@ -191,7 +202,7 @@ def test_views_after_the_second_go_through_the_online_network_alone_and_predict_
     online, target = toy(), Ema().build(toy(seed=1)).train()
     view_1, view_2 = noisy_pairs(1)[0]
     small = view_1.flip(0)
-    loss = sum(loss for loss, _ in bootstrap_losses(online, target, (view_1, view_2, small)))
+    loss = sum(loss for loss, _ in bootstrap_losses(online, target, (view_1, view_2, small), EVERY))
     assert dict(target.encoder.named_buffers())["1.num_batches_tracked"].item() == 2
     assert dict(online.encoder.named_buffers())["1.num_batches_tracked"].item() == 3
     with torch.no_grad():
@@ -204,11 +215,11 @@ def test_views_after_the_second_go_through_the_online_network_alone_and_predict_
 
 def test_a_small_view_has_a_share_in_the_gradient() -> None:
     gradients = []
-    for views in (2, 3):
-        online = toy()
+    for pairs in (BOTH, EVERY):
+        online, target = toy(), Ema().build(toy(seed=1)).train()
         first, second = noisy_pairs(1)[0]
-        pair = (first, second, first.flip(0))[:views]
-        bootstrap_step(online, Ema().build(toy(seed=1)).train(), Sgd().build(online), pair, 0.0, 1.0)
+        views = (first, second, first.flip(0))[: 2 if pairs == BOTH else 3]
+        bootstrap_step(online, target, Sgd().build(online), views, 0.0, 1.0, pairs=pairs)
         gradients.append([p.grad for p in online.parameters()])
     assert not torch.equal(gradients[0][0], gradients[1][0])  # type: ignore[arg-type]
 
@@ -223,41 +234,110 @@ def test_micro_batches_of_a_batch_that_lost_images_hold_two_or_more() -> None:
     assert step.loss.isfinite()
 
 
+TARGETS = (Ema(tau_base=0.9), ConstantEma(value=0.8), Fixed(), Shared())
+PREDICTORS = (
+    *(Mlp(hidden=32, out=8), SimSiamPredictor(hidden=4), LinearPredictor(), SymmetricLinear()),
+    *(DirectPred(), DirectPred(every=2), DirectCopy(), OptimalLinear(), NoPredictor()),
+)
+
+
+def assert_same_gradients(left: nn.Module, right: nn.Module) -> None:
+    """In float64, and with the sums of a gradient in another order.
+
+    An entry is a difference of sums of the size of the parameter's largest; the gradient of a bias before
+    batch norm is zero but for the rounding of the activations', which the largest of all tells.
+    """
+    largest = max(p.grad.abs().max().item() for p in right.parameters() if p.grad is not None)
+    for (name, p), q in zip(left.named_parameters(), right.parameters(), strict=True):
+        assert (p.grad is None) == (q.grad is None), name
+        if p.grad is not None and q.grad is not None:
+            tolerance = max(1e-12 * q.grad.abs().max().item(), 1e-15 * largest)
+            torch.testing.assert_close(p.grad, q.grad, rtol=0, atol=tolerance, msg=name)
+
+
+@pytest.mark.parametrize("target", TARGETS, ids=lambda spec: str(spec.kind))
+@pytest.mark.parametrize("predictor", PREDICTORS, ids=lambda spec: str(spec.kind))
+def test_the_step_is_one_step_on_the_joint_loss(
+    target: Ema | ConstantEma | Fixed | Shared, predictor: Predictor
+) -> None:
+    steps = 3  # closed forms want a batch before they change anything
+    in_turn, joint = toy(predictor), toy(predictor)
+    its_target, other_target = target.build(in_turn).train(), target.build(joint).train()
+    optimizer, other = Sgd().build(in_turn), Sgd().build(joint)
+    for step, (view_1, view_2) in enumerate(noisy_pairs(steps)):
+        tau = target.tau(step, steps)
+        loss = bootstrap_step(in_turn, its_target, optimizer, (view_1, view_2), 0.05, tau).loss
+
+        together = bootstrap_loss(joint, other_target, view_1, view_2)
+        other.zero_grad()
+        together.backward()  # type: ignore[no-untyped-call]
+        for group in other.param_groups:
+            group["lr"] = 0.05
+        other.step()
+        other_target.update(joint, tau)
+
+        # float64 throughout: the same terms, summed in another order, after at most three steps.
+        assert loss.item() == pytest.approx(together.item(), rel=1e-13)
+        assert_same_gradients(in_turn, joint)
+    for mine, theirs in ((in_turn, joint), (its_target, other_target)):
+        mine_state, state = mine.state_dict(), theirs.state_dict()
+        assert mine_state.keys() == state.keys()
+        for name in [name for name, value in state.items() if isinstance(value, Tensor)]:
+            torch.testing.assert_close(mine_state[name], state[name], rtol=0, atol=1e-12, msg=name)
+
+
 @pytest.mark.parametrize("target", [Ema(tau_base=0.9), Shared()], ids=lambda spec: str(spec.kind))
 @pytest.mark.parametrize(
     "predictor",
     [Mlp(hidden=32, out=8), DirectPred(), OptimalLinear(), NoPredictor()],
     ids=lambda spec: str(spec.kind),
 )
-@pytest.mark.parametrize("small_views", [0, 1])
-def test_backward_view_by_view_gives_the_gradient_of_the_joint_loss(
-    target: Ema | Shared, predictor: Mlp | DirectPred | OptimalLinear | NoPredictor, small_views: int
-) -> None:
-    views = [*noisy_pairs(1)[0], *(view[:32] for view in noisy_pairs(2)[1])][: 2 + small_views]
-    views = [view[:32] for view in views]
+@pytest.mark.parametrize(
+    "pairs", [BOTH, EVERY, ((0, 1),), ((1, 0),), ((0, 1), (1, 2))], ids=lambda pairs: str(pairs)
+)
+def test_the_step_follows_its_pairs(target: Ema | Shared, predictor: Predictor, pairs: Pairs) -> None:
+    views = [view[:32] for pair in noisy_pairs(2) for view in pair][: 1 + max(max(pair) for pair in pairs)]
     online = toy(predictor)
     by_hand, optimizer = copy.deepcopy(online), Sgd().build(online)
     its_target = target.build(by_hand)
-    loss = bootstrap_step(online, target.build(online), optimizer, views, lr=0.0, tau=1.0).loss
+    step = bootstrap_step(online, target.build(online), optimizer, views, lr=0.0, tau=1.0, pairs=pairs)
 
-    # Jointly, in the other order: all views forward, then one backward pass of the whole loss.
+    # By hand: all views forward, whether or not they are asked for, then one backward pass of the mean.
     branches = [by_hand(view) for view in views]
     with torch.no_grad():
-        targets = [its_target(v, partial(Branch, *b)) for v, b in zip(views[:2], branches, strict=False)]
-    by_hand.predictor.fit([branch.projection for branch in branches], targets)
-    predictions = [by_hand.predictor(branch.projection) for branch in branches]
-    pairs = [(q, z) for i, q in enumerate(predictions) for j, z in enumerate(targets) if i != j]
-    joint = 2 * torch.stack([regression_loss(q, z) for q, z in pairs]).mean()
+        targets = [its_target(v, partial(Branch, *b)) for v, b in zip(views, branches, strict=True)]
+    predicting = sorted({i for i, _ in pairs})
+    by_hand.predictor.fit(
+        [(branches[i].projection, [targets[j] for k, j in pairs if k == i]) for i in predicting]
+    )
+    losses = [regression_loss(by_hand.predictor(branches[i].projection), targets[j]) for i, j in pairs]
+    joint = 2 * torch.stack(losses).mean()
     joint.backward()  # type: ignore[no-untyped-call]
 
-    assert loss.item() == pytest.approx(joint.item(), rel=1e-14)  # float64, another order of summation
+    assert torch.equal(step.branch.projection, branches[predicting[0]].projection.detach())
+    assert step.loss.item() == pytest.approx(joint.item(), rel=1e-14)  # float64, another order of summation
     gradients = [p.grad for p in by_hand.parameters() if p.grad is not None]
     assert len(gradients) > 5
-    for p, q in zip(online.parameters(), by_hand.parameters(), strict=True):
-        assert (p.grad is None) == (q.grad is None)
-        if p.grad is not None and q.grad is not None:
-            # As above; entries are differences of sums of the size of the largest one.
-            torch.testing.assert_close(p.grad, q.grad, rtol=0, atol=1e-12 * q.grad.abs().max().item())
+    assert_same_gradients(online, by_hand)
+
+
+def test_pairs_that_do_not_fit_the_views_are_refused() -> None:
+    online, (view_1, view_2) = toy(), noisy_pairs(1)[0]
+    target = Ema().build(online)
+    for views, pairs in (((view_1, view_2, view_1), BOTH), ((view_1, view_2), EVERY), ((view_1,), ())):
+        with pytest.raises(UserError, match=r"pairs is \(.*views; name each of them"):
+            list(bootstrap_losses(online, target, views, pairs))
+
+
+def test_views_say_their_pairs() -> None:
+    assert TwoViews().pairs == BOTH
+    assert MultiCrop(num_small=1).pairs == EVERY
+
+
+def test_a_view_that_predicts_nothing_does_not_go_through_the_online_network() -> None:
+    online, (view_1, view_2) = toy(), noisy_pairs(1)[0]
+    list(bootstrap_losses(online, Ema().build(toy(seed=1)).train(), (view_1, view_2), ((0, 1),)))
+    assert dict(online.encoder.named_buffers())["1.num_batches_tracked"].item() == 1
 
 
 def test_the_activations_of_one_view_are_held_at_a_time() -> None:

@@ -24,13 +24,13 @@ from byol.model.encoder import ConvNet
 from byol.model.head import Mlp
 from byol.model.predictor import DirectPred
 from byol.optim import AdamW, Lars, Sgd
-from byol.recipe.names import builtin
+from byol.recipe.small import builtin
 from byol.recipe.spec import Recipe
 from byol.run import checkpoint
 from byol.run.folder import RunFolder
 from byol.run.record import read
 from byol.system.device import Device
-from byol.training.loop import pretrain
+from byol.training.loop import pretrain, resume
 
 MakeRecipe = Callable[[Path | str], Recipe]
 STEPS, BATCH, CLASSES = 4, 64, 3
@@ -107,7 +107,9 @@ def test_what_is_left_out_is_noticed(broken: str, ranks: Ranks) -> None:
     assert distance(ranks(weights_after_steps, RECIPE, 2, broken)[0], one) > 1e-4
 
 
-def run(recipe: Recipe, out: Path, stop_at: int = -1, rank: int = 1, **how: Any) -> tuple[str, list[Any]]:
+def run(
+    recipe: Recipe, out: Path, stop_at: int = -1, rank: int = 1, is_resumed: bool = False
+) -> tuple[str, list[Any]]:
     """Pretrain; say what it ended in and which images it saw. One rank gets a SIGTERM at a step."""
     seen: list[Any] = []
 
@@ -120,7 +122,10 @@ def run(recipe: Recipe, out: Path, stop_at: int = -1, rank: int = 1, **how: Any)
 
     with mock.patch.object(byol.training.loop, "batches", stream):
         try:
-            pretrain(recipe, out, workers=0, **how)
+            if is_resumed:
+                resume(out, recipe=recipe, workers=0)
+            else:
+                pretrain(None, out, recipe=recipe, workers=0)
         except (Interrupted, UserError) as error:
             return str(error), seen
     return "done", seen
@@ -155,7 +160,7 @@ def test_another_number_of_processes_goes_on_with_the_same_images(
     (told, first), (other_told, second) = ranks(run, recipe, tmp_path / "two-one", 6)
     assert told == other_told
     assert "stopped at step 7 of 12" in told
-    end, rest = run(recipe, tmp_path / "two-one", resume=True)
+    end, rest = run(recipe, tmp_path / "two-one", is_resumed=True)
     assert images_of(first, second, rest) == images_of(whole)
     for name in ("one-two", "two-one"):
         events = [read(RunFolder(tmp_path / of).metrics) for of in (name, "whole")]
@@ -169,7 +174,7 @@ def test_another_number_of_processes_goes_on_with_the_same_images(
 
 
 def _resumed(recipe: Recipe, out: Path) -> tuple[str, list[Any]]:
-    return run(recipe, out, resume=True)
+    return run(recipe, out, is_resumed=True)
 
 
 def test_broken_files_of_every_process_are_named(
@@ -208,7 +213,7 @@ def _diverging(recipe: Recipe, out: Path) -> str:
             yield batch
 
     with mock.patch.object(byol.training.loop, "batches", stream), pytest.raises(UserError) as error:
-        pretrain(recipe, out, workers=0)
+        pretrain(None, out, recipe=recipe, workers=0)
     return str(error.value)
 
 

@@ -20,13 +20,13 @@ import byol.training.loop
 from byol.data.image.views import MultiCrop
 from byol.data.loader import Batch, batches
 from byol.errors import Interrupted, UserError
-from byol.lab.tables import Change, put, put_norm
+from byol.lab.changes import Change, put, put_norm
 from byol.model.head import SimSiamProjector
 from byol.model.norm import GroupNorm, LayerNorm
 from byol.model.predictor import (
     DirectCopy,
     DirectPred,
-    Linear,
+    LinearPredictor,
     OptimalLinear,
     SimSiamPredictor,
     SymmetricLinear,
@@ -37,7 +37,8 @@ from byol.run import checkpoint
 from byol.run.folder import RunFolder
 from byol.run.record import read
 from byol.schedule import ConstantRate, FollowingRate
-from byol.training.loop import Timeline, pretrain
+from byol.training.loop import pretrain, resume
+from byol.training.timeline import Timeline
 
 MakeRecipe = Callable[[Path | str], Recipe]
 
@@ -87,12 +88,12 @@ def test_a_run_stopped_in_mid_epoch_equals_one_that_was_not(
     workers: int, photographs: Path, tiny: MakeRecipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     recipe = tiny(photographs)
-    pretrain(recipe, tmp_path / "whole", workers=0)
+    pretrain(None, tmp_path / "whole", recipe=recipe, workers=0)
     stop_after(monkeypatch, 4)
     with pytest.raises(Interrupted, match=r"stopped at step 5 of 12 and saved.*--resume") as stopped:
-        pretrain(recipe, tmp_path / "stopped", workers=workers)
+        pretrain(None, tmp_path / "stopped", recipe=recipe, workers=workers)
     assert stopped.value.signal == signal.SIGTERM
-    pretrain(recipe, tmp_path / "stopped", resume=True, workers=workers)
+    resume(tmp_path / "stopped", workers=workers)
     assert_same_bits(final_state(tmp_path / "whole"), final_state(tmp_path / "stopped"))
     assert numbers(tmp_path / "whole") == numbers(tmp_path / "stopped")
     # Tensors and not bytes of the file: safetensors writes its metadata in no particular order.
@@ -106,11 +107,11 @@ def test_a_run_on_a_raw_pack_is_resumed_and_equals_one_on_the_folder(
     # Crops of 24 px need every pixel of images below 48, so that the folder's are decoded whole, too.
     recipe = replace(tiny(photographs), views=replace(tiny(photographs).views, size=24))
     packed = replace(recipe, data=str(byol.pack(photographs, tmp_path / "photographs.pack", raw=True)))
-    pretrain(recipe, tmp_path / "folder", workers=0)
+    pretrain(None, tmp_path / "folder", recipe=recipe, workers=0)
     stop_after(monkeypatch, 4)
     with pytest.raises(Interrupted):
-        pretrain(packed, tmp_path / "packed", workers=2)
-    pretrain(packed, tmp_path / "packed", resume=True, workers=1)
+        pretrain(None, tmp_path / "packed", recipe=packed, workers=2)
+    resume(tmp_path / "packed", recipe=packed, workers=1)
     folder, packed_too = (load_file(RunFolder(tmp_path / name).encoder) for name in ("folder", "packed"))
     assert_same_bits(folder, packed_too)
     assert numbers(tmp_path / "folder") == numbers(tmp_path / "packed")
@@ -128,8 +129,10 @@ RELATIVES: dict[str, Change] = {
     "directpred-every-3": put(predictor=DirectPred(every=3)),
     "directcopy": put(predictor=DirectCopy()),
     "optimal": put(predictor=OptimalLinear(), target=Shared()),
-    "two-timescale": put(predictor=SymmetricLinear(), target=Shared(), predictor_lr=FollowingRate(factor=10)),
-    "fixed": put(predictor=Linear(), target=Fixed()),
+    "two-timescale": put(
+        predictor=SymmetricLinear(), target=Shared(), predictor_lr=FollowingRate(factor=10.0)
+    ),
+    "fixed": put(predictor=LinearPredictor(), target=Fixed()),
     "micro-batches": put(micro_batches=2, initialization="truncated-normal"),
     "group-norm": put_norm(GroupNorm(groups=2)),
     "layer-norm": put_norm(LayerNorm()),
@@ -142,12 +145,12 @@ def test_every_relative_runs_and_resumes_alike(
     relative: str, thumbnails: Path, tiny: MakeRecipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     recipe = RELATIVES[relative](tiny(thumbnails))
-    whole = pretrain(recipe, tmp_path / "whole")
+    whole = pretrain(None, tmp_path / "whole", recipe=recipe).summary
     stop_after(monkeypatch, 4)
     with pytest.raises(Interrupted):
-        pretrain(recipe, tmp_path / "stopped")
+        pretrain(None, tmp_path / "stopped", recipe=recipe)
     assert read_recipe(tmp_path / "stopped" / "recipe.json") == recipe
-    pretrain(recipe, tmp_path / "stopped", resume=True)
+    resume(tmp_path / "stopped")
     assert_same_bits(final_state(tmp_path / "whole"), final_state(tmp_path / "stopped"))
     assert 0.0 <= whole["loss"] <= 8.0
     assert 0.0 <= whole["online_classifier_top1"] <= 100.0
@@ -157,12 +160,14 @@ def test_images_in_memory_resume_alike(
     thumbnails: Path, tiny: MakeRecipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     recipe = tiny(thumbnails)
-    pretrain(recipe, tmp_path / "whole")
-    for step in (2, 7):
-        stop_after(monkeypatch, step)
-        with pytest.raises(Interrupted):
-            pretrain(recipe, tmp_path / "stopped", resume=step > 2)
-    pretrain(recipe, tmp_path / "stopped", resume=True)
+    pretrain(None, tmp_path / "whole", recipe=recipe)
+    stop_after(monkeypatch, 2)
+    with pytest.raises(Interrupted):
+        pretrain(None, tmp_path / "stopped", recipe=recipe)
+    stop_after(monkeypatch, 7)
+    with pytest.raises(Interrupted):
+        resume(tmp_path / "stopped")
+    resume(tmp_path / "stopped")
     assert_same_bits(final_state(tmp_path / "whole"), final_state(tmp_path / "stopped"))
 
 
@@ -186,11 +191,11 @@ def test_dropout_in_an_encoder_of_ones_own_resumes_alike(
     thumbnails: Path, tiny: MakeRecipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     recipe = tiny(thumbnails)
-    pretrain(recipe, tmp_path / "whole", encoder=own_encoder())
+    pretrain(None, tmp_path / "whole", recipe=recipe, encoder=own_encoder())
     stop_after(monkeypatch, 3)
     with pytest.raises(Interrupted):
-        pretrain(recipe, tmp_path / "stopped", encoder=own_encoder())
-    pretrain(recipe, tmp_path / "stopped", encoder=own_encoder(), resume=True)
+        pretrain(None, tmp_path / "stopped", recipe=recipe, encoder=own_encoder())
+    resume(tmp_path / "stopped", encoder=own_encoder())
     assert_same_bits(final_state(tmp_path / "whole"), final_state(tmp_path / "stopped"))
     assert json.loads(RunFolder(tmp_path / "whole").summary.read_text())["steps"] == 12
 
@@ -199,12 +204,11 @@ def test_after_kill_minus_nine_it_continues_from_the_last_checkpoint(
     photographs: Path, tiny: MakeRecipe, tmp_path: Path
 ) -> None:
     recipe = replace(tiny(photographs), epochs=12)
-    pretrain(recipe, tmp_path / "whole", workers=0)
+    pretrain(None, tmp_path / "whole", recipe=recipe, workers=0)
     program = (
         "import sys, torch; torch.set_num_threads(1);"
-        "from pathlib import Path; from byol.recipe.spec import read_recipe;"
         "from byol.training.loop import pretrain;"
-        "pretrain(read_recipe(Path(sys.argv[1])), sys.argv[2], workers=2, checkpoint_seconds=0)"
+        "pretrain(None, sys.argv[2], recipe=sys.argv[1], workers=2, checkpoint_seconds=1e-6)"
     )
     out = tmp_path / "killed"
     words = [sys.executable, "-c", program, str(RunFolder(tmp_path / "whole").recipe), str(out)]
@@ -217,7 +221,7 @@ def test_after_kill_minus_nine_it_continues_from_the_last_checkpoint(
     running.kill()
     running.communicate()
     assert not RunFolder(out).summary.exists()
-    pretrain(recipe, out, resume=True, workers=0)
+    resume(out, workers=0)
     assert_same_bits(final_state(tmp_path / "whole"), final_state(out))
     assert numbers(tmp_path / "whole") == numbers(out)
 
@@ -250,12 +254,12 @@ def test_a_run_stopped_between_two_records_records_the_same(
     """A record is the mean loss of the steps since the one before, those of before the stop too."""
     monkeypatch.setattr(Timeline, "is_recorded", lambda _, step: step % 6 == 0)
     recipe = tiny(thumbnails)
-    pretrain(recipe, tmp_path / "whole")
+    pretrain(None, tmp_path / "whole", recipe=recipe)
     stop_after(monkeypatch, 7)
     with pytest.raises(Interrupted):
-        pretrain(recipe, tmp_path / "stopped")
+        pretrain(None, tmp_path / "stopped", recipe=recipe)
     assert len(final_state(tmp_path / "stopped")["losses"]) == 2
-    pretrain(recipe, tmp_path / "stopped", resume=True)
+    resume(tmp_path / "stopped")
     assert numbers(tmp_path / "whole") == numbers(tmp_path / "stopped")
 
 
@@ -264,7 +268,7 @@ def test_the_same_seed_gives_the_same_run_and_another_another(
 ) -> None:
     recipe = tiny(thumbnails)
     for name, seed in (("a", 0), ("b", 0), ("c", 1)):
-        pretrain(replace(recipe, seed=seed), tmp_path / name)
+        pretrain(None, tmp_path / name, recipe=replace(recipe, seed=seed))
     a, b, c = (numbers(tmp_path / name) for name in "abc")
     assert a == b
     assert a != c
@@ -273,8 +277,8 @@ def test_the_same_seed_gives_the_same_run_and_another_another(
 def test_repeating_a_runs_recipe_file_repeats_the_run(
     thumbnails: Path, tiny: MakeRecipe, tmp_path: Path
 ) -> None:
-    pretrain(tiny(thumbnails), tmp_path / "a")
-    pretrain(read_recipe(RunFolder(tmp_path / "a").recipe), tmp_path / "b")
+    pretrain(None, tmp_path / "a", recipe=tiny(thumbnails))
+    pretrain(None, tmp_path / "b", recipe=read_recipe(RunFolder(tmp_path / "a").recipe))
     assert numbers(tmp_path / "a") == numbers(tmp_path / "b")
 
 
@@ -282,28 +286,28 @@ def test_another_recipe_is_refused_with_both_sides(
     thumbnails: Path, tiny: MakeRecipe, tmp_path: Path
 ) -> None:
     recipe = tiny(thumbnails)
-    pretrain(recipe, tmp_path / "run")
+    pretrain(None, tmp_path / "run", recipe=recipe)
     with pytest.raises(UserError, match="seed is 0 there and 3 here"):
-        pretrain(replace(recipe, seed=3), tmp_path / "run", resume=True)
+        resume(tmp_path / "run", recipe=replace(recipe, seed=3))
 
 
 def test_a_folder_that_holds_a_run_is_refused_unless_told_otherwise(
     thumbnails: Path, tiny: MakeRecipe, tmp_path: Path
 ) -> None:
     recipe = tiny(thumbnails)
-    pretrain(recipe, tmp_path / "run")
+    pretrain(None, tmp_path / "run", recipe=recipe)
     before = RunFolder(tmp_path / "run").metrics.read_text()
     with pytest.raises(UserError, match=r"already holds a run.*--resume.*--overwrite"):
-        pretrain(recipe, tmp_path / "run")
+        pretrain(None, tmp_path / "run", recipe=recipe)
     assert RunFolder(tmp_path / "run").metrics.read_text() == before
-    pretrain(recipe, tmp_path / "run", overwrite=True)
+    pretrain(None, tmp_path / "run", recipe=recipe, overwrite=True)
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "thesis.tex").write_text("precious")
     with pytest.raises(UserError, match="not a run folder"):
-        pretrain(recipe, tmp_path / "mine", overwrite=True)
+        pretrain(None, tmp_path / "mine", recipe=recipe, overwrite=True)
     assert (tmp_path / "mine" / "thesis.tex").read_text() == "precious"
 
 
 def test_nothing_to_resume_is_told(thumbnails: Path, tiny: MakeRecipe, tmp_path: Path) -> None:
     with pytest.raises(UserError, match="holds no run to resume"):
-        pretrain(tiny(thumbnails), tmp_path / "none", resume=True)
+        resume(tmp_path / "none", recipe=tiny(thumbnails))

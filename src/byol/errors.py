@@ -1,8 +1,34 @@
-"""What a person did that cannot work, told in one sentence."""
+"""What a person did that cannot work, told in one sentence; and how else a command may end."""
+
+from typing import ClassVar
 
 
 class UserError(ValueError):
-    """One clear sentence: the value, the limit, the remedy. The command line exits with code 2."""
+    """One clear sentence: the value, the limit, the remedy.
+
+    `exit_code` is what the command line ends with: 2, or that of a subclass.
+    """
+
+    exit_code: ClassVar[int] = 2
+
+
+class Diverged(UserError):  # noqa: N818 - what has happened, as torch and the papers say it
+    """The loss is not finite, so nothing that follows would mean anything."""
+
+    exit_code: ClassVar[int] = 5
+
+
+class Interrupted(Exception):  # noqa: N818 - nothing went wrong
+    """The run was asked to stop and has saved itself; `signal` is the number it was asked with."""
+
+    def __init__(self, message: str, signal: int) -> None:
+        super().__init__(message)
+        self.signal = signal
+
+    @property
+    def exit_code(self) -> int:
+        """What a shell expects of a process that a signal has ended."""
+        return 128 + self.signal
 
 
 def refuse_below(name: str, value: float, least: float) -> None:
@@ -17,9 +43,8 @@ def refuse_seed(seed: int) -> None:
         raise UserError(f"seed is {seed}; it must lie in [0, {2**31}).")
 
 
-class Interrupted(Exception):  # noqa: N818 - nothing went wrong
-    """The run was asked to stop and has saved itself; `signal` is the number it was asked with."""
-
-    def __init__(self, message: str, signal: int) -> None:
-        super().__init__(message)
-        self.signal = signal
+def refuse_not_whole(name: str, value: object, least: int) -> None:
+    """Raise a UserError where a setting is no whole number, or is below its least value."""
+    if not isinstance(value, int) or isinstance(value, bool):
+        raise UserError(f"{name} is {value!r}; give a whole number of {least} or more.")
+    refuse_below(name, value, least)

@@ -19,7 +19,7 @@ def regression_loss(prediction: Tensor, target_projection: Tensor) -> Tensor:
         (B,) in [0, 4], float32 or float64.
 
     Source: BYOL (2006.07733), Eq. 2; official `utils/helpers.py:74-82, 109-112`, whose
-        normalisation is x * rsqrt(max(sum(x^2), 1e-12)).
+        normalization is x * rsqrt(max(sum(x^2), 1e-12)).
     """
     return (unit(prediction) - unit(target_projection)).square().sum(dim=-1)
 

@@ -1,4 +1,4 @@
-"""Optimisers: LARS as published, SGD and AdamW from torch for small batches.
+"""Optimizers: LARS as published, SGD and AdamW from torch for small batches.
 
 A spec's `build` sorts the parameters into groups: those of one dimension (biases, norm scales and
 shifts) take no weight decay and, under LARS, no adaptation (official `optimizers.py:30-35`). Groups of the
@@ -37,7 +37,7 @@ class Lars:
         refuse_below("optimizer.weight_decay", self.weight_decay, 0)
 
     def build(self, network: nn.Module) -> torch.optim.Optimizer:
-        """Return the optimiser over the parameters of a network."""
+        """Return the optimizer over the parameters of a network."""
         groups = _groups(
             network,
             {"weight_decay": self.weight_decay, "trust": self.trust},
@@ -68,7 +68,7 @@ class Sgd:
         refuse_below("optimizer.weight_decay", self.weight_decay, 0)
 
     def build(self, network: nn.Module) -> torch.optim.Optimizer:
-        """Return the optimiser over the parameters of a network."""
+        """Return the optimizer over the parameters of a network."""
         groups = _groups(
             network,
             {"weight_decay": self.weight_decay},
@@ -95,17 +95,17 @@ class AdamW:
         refuse_below("optimizer.weight_decay", self.weight_decay, 0)
 
     def build(self, network: nn.Module) -> torch.optim.Optimizer:
-        """Return the optimiser over the parameters of a network."""
+        """Return the optimizer over the parameters of a network."""
         groups = _groups(network, {"weight_decay": self.weight_decay}, {"weight_decay": 0.0})
         return torch.optim.AdamW(groups, lr=0.0, foreach=True)
 
 
 def _groups(network: nn.Module, matrices: dict[str, Any], vectors: dict[str, Any]) -> list[dict[str, Any]]:
     """Return groups of matrices and vectors, those of the predictor apart; empty ones are left out."""
-    learnt = [(name, p) for name, p in network.named_parameters() if p.requires_grad]
+    learned = [(name, p) for name, p in network.named_parameters() if p.requires_grad]
     groups = [
         {
-            "params": [p for name, p in learnt if (p.ndim != 1, _part(name)) == (is_matrix, part)],
+            "params": [p for name, p in learned if (p.ndim != 1, _part(name)) == (is_matrix, part)],
             "part": part,
             **how,
         }
@@ -135,7 +135,7 @@ class LarsOptimizer(torch.optim.Optimizer):
 
     Args:
         params: parameters or groups; a group may carry its own `weight_decay` and `trust`.
-        lr: learning rate; the training step sets it anew every time.
+        lr: learning rate; the training step sets it again every time.
         momentum: of the heavy ball.
         weight_decay: default of groups that carry none.
         trust: eta, default of groups that carry none; None switches the adaptation off.
@@ -163,8 +163,11 @@ class LarsOptimizer(torch.optim.Optimizer):
 
     @torch.no_grad()
     def step(self, closure: Callable[[], float] | None = None) -> float | None:
-        """Take one step; a closure is not supported because the training step owns the backward pass."""
-        assert closure is None
+        """Take one step. A closure first computes gradients and loss, which is returned (Lightning)."""
+        loss = None
+        if closure is not None:
+            with torch.enable_grad():
+                loss = closure()
         for group in self.param_groups:
             weights = [p for p in group["params"] if p.grad is not None]
             if not weights:
@@ -183,4 +186,4 @@ class LarsOptimizer(torch.optim.Optimizer):
             torch._foreach_mul_(momenta, group["momentum"])
             torch._foreach_add_(momenta, updates)
             torch._foreach_add_(weights, momenta, alpha=-group["lr"])
-        return None
+        return loss

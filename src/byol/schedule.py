@@ -9,8 +9,8 @@ def learning_rate(step: int, total_steps: int, warmup_steps: int, peak: float) -
     """Learning rate of a step: linear from 0 to `peak`, then a cosine to 0.
 
     Args:
-        step: optimiser steps done so far, in [0, total_steps).
-        total_steps: optimiser steps of the whole run.
+        step: optimizer steps done so far, in [0, total_steps).
+        total_steps: optimizer steps of the whole run.
         warmup_steps: steps of the linear part; 0 starts at the peak.
         peak: the highest learning rate, base_lr * global batch size / 256.
 
@@ -26,10 +26,10 @@ def learning_rate(step: int, total_steps: int, warmup_steps: int, peak: float) -
 
 
 def cosine_tau(step: int, total_steps: int, tau_base: float) -> float:
-    """Share of the target kept at a step: from `tau_base` at step 0 to exactly 1 at `total_steps`.
+    """Fraction of the target kept at a step: from `tau_base` at step 0 to exactly 1 at `total_steps`.
 
     Args:
-        step: optimiser steps done before this one (k of the paper), in [0, total_steps].
+        step: optimizer steps done before this one (k of the paper), in [0, total_steps].
         total_steps: K of the paper.
         tau_base: the value at step 0, in [0, 1].
 

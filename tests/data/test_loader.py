@@ -24,7 +24,7 @@ from byol.data.loader import Batch, batches
 from byol.data.order import permutation
 from byol.errors import UserError
 from byol.page.figure import SHOWN, _sheet
-from byol.recipe.names import builtin
+from byol.recipe.small import builtin
 
 PLAIN = View(flip=0.0, jitter=0.0, grayscale=0.0, blur=0.0)  # its views are its crops, bit for bit
 UNCHANGED: dict[str, Any] = {"mean": (0.0, 0.0, 0.0), "std": (1.0, 1.0, 1.0)}

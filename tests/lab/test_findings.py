@@ -4,8 +4,9 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
+from byol.lab.changes import put
 from byol.lab.findings import Outcome, as_json, draw_outcomes, report, verdict
-from byol.lab.tables import Cell, Finding, Table, put
+from byol.lab.tables import Cell, Finding, Table
 
 BETTER, WORSE = ("a", "x"), ("b", "x")
 CLAIM = Finding("a beats b", BETTER, WORSE)
@@ -20,15 +21,15 @@ def found(*values: float, failures: tuple[str, ...] = ()) -> Outcome:
     [
         (found(90, 91, 92), found(50, 51, 52), "holds"),
         (found(50, 51, 52), found(90, 91, 92), "does not hold"),
-        (found(50, 60, 70), found(52, 61, 69), "cannot be told"),
+        (found(50, 60, 70), found(52, 61, 69), "undecided"),
         # Standard deviations of 1 and three seeds: twice the standard error is 2 sqrt(2/3) = 1.633.
-        (found(50.0, 51.0, 52.0), found(48.4, 49.4, 50.4), "cannot be told"),
+        (found(50.0, 51.0, 52.0), found(48.4, 49.4, 50.4), "undecided"),
         (found(50.0, 51.0, 52.0), found(48.3, 49.3, 50.3), "holds"),
-        (found(90), found(50), "cannot be told"),  # one seed has no spread to measure a difference by
-        (found(90, 91), found(50), "cannot be told"),
+        (found(90), found(50), "undecided"),  # one seed has no spread to measure a difference by
+        (found(90, 91), found(50), "undecided"),
         (found(50), found(failures=("the loss became nan",)), "holds"),
         (found(failures=("the loss became nan",)), found(50), "does not hold"),
-        (found(), found(), "cannot be told"),
+        (found(), found(), "undecided"),
     ],
 )
 def test_a_verdict_is_told_beyond_twice_the_standard_error(
@@ -65,7 +66,7 @@ def test_the_report_names_what_was_found_what_was_published_and_how(tmp_path: Pa
     assert "| a | **91.0 ± 1.0** (72.5), spread 0.50 |" in text
     assert "| b | **diverged**, spread 0.50 |" in text
     assert "| a beats b | 72.5 against ? | **holds**: 91.0 ± 1.0 against diverged |" in text
-    assert "random initialisation 40.0, raw pixels 38.0" in text
+    assert "random initialization 40.0, raw pixels 38.0" in text
     draw_outcomes(tmp_path / "t.png", table(), outcomes)
     with Image.open(tmp_path / "t.png") as picture:
         assert picture.size[0] == 1200

@@ -13,10 +13,13 @@ from typing import Any
 import pytest
 
 import byol.training.loop
+from byol.answer import Answer
 from byol.data.loader import Batch, batches
 from byol.errors import Interrupted, UserError
-from byol.lab.laboratory import ablate, planned
-from byol.lab.tables import Cell, Table, put
+from byol.lab.changes import put
+from byol.lab.laboratory import ablate
+from byol.lab.tables import Cell, Table
+from byol.lab.trials import planned
 from byol.model.target import Shared
 from byol.recipe.spec import Recipe
 from byol.run.folder import RunFolder
@@ -51,14 +54,20 @@ def test_a_table_is_run_written_and_not_run_again(
     # An absurd learning rate: this run's loss becomes infinite, which is a result and no accident.
     wild = replace(base.optimizer, base_lr=1e30)
     table = replace(TABLE, cells=(*TABLE.cells, Cell("wild", "x", put(optimizer=wild))))
-    path = ablate(table, base, out, seeds=1, budget=2, jobs=2)
-    text = path.read_text()
+    found = ablate(table, out, recipe=base, seeds=1, budget=2, jobs=2)
+    text = found.path.read_text()
     assert "| wild | **diverged** |" in text
+    answer: Answer = found
+    assert found.path == out / "small.md"
+    assert [row[0] for row in answer.table()] == ["target", "EMA", "shared", "the same", "wild"]
+    assert answer.table()[4][2] == "diverged"
+    assert (answer.value, answer.to_json()["value"]) == (None, None)  # the table names no findings
+    assert "0 findings" in answer.sentence()
     assert {file.name for file in out.iterdir()} == {"runs", "small.md", "small.json", "small.png"}
     summaries = {file: file.stat().st_mtime_ns for file in out.glob("runs/*/summary.json")}
     assert len(summaries) == 2
     started = time.monotonic()
-    ablate(table, base, out, seeds=1, budget=2, jobs=2)
+    ablate(table, out, recipe=base, seeds=1, budget=2, jobs=2)
     assert time.monotonic() - started < 10  # drawing the figure alone; a run takes as long as importing torch
     assert summaries == {file: file.stat().st_mtime_ns for file in out.glob("runs/*/summary.json")}
 
@@ -93,9 +102,9 @@ def test_a_run_that_was_stopped_half_way_is_continued_and_not_begun_again(
 
     monkeypatch.setattr(byol.training.loop, "batches", stream)
     with pytest.raises(Interrupted):
-        pretrain(run.recipe, run.path)
+        pretrain(None, run.path, recipe=run.recipe)
     begun = RunFolder(run.path).provenance.stat().st_mtime_ns
-    ablate(table, base, tmp_path / "lab", seeds=1, budget=2, jobs=1)
+    ablate(table, tmp_path / "lab", recipe=base, seeds=1, budget=2, jobs=1)
     assert run.summary is not None
     assert run.summary["steps"] == 6
     assert RunFolder(run.path).provenance.stat().st_mtime_ns == begun  # written when a run is begun
@@ -107,7 +116,9 @@ def test_a_run_that_fails_for_another_reason_stops_the_laboratory_with_its_sente
 ) -> None:
     base = replace(tiny(thumbnails), batch_size=64)
     with pytest.raises(UserError, match="batch_size is 64, but there are only 26 images"):
-        ablate(replace(TABLE, cells=TABLE.cells[:1]), base, tmp_path / "lab", seeds=1, budget=1, jobs=1)
+        ablate(
+            replace(TABLE, cells=TABLE.cells[:1]), tmp_path / "lab", recipe=base, seeds=1, budget=1, jobs=1
+        )
 
 
 def test_images_without_labels_are_refused_before_anything_is_run(
@@ -118,13 +129,28 @@ def test_images_without_labels_are_refused_before_anything_is_run(
     for picture in thumbnails.rglob("*.png"):
         picture.rename(flat / picture.name)
     with pytest.raises(UserError, match="has no labels"):
-        ablate(TABLE, tiny(flat), tmp_path / "lab", seeds=1, budget=1)
+        ablate(TABLE, tmp_path / "lab", recipe=tiny(flat), seeds=1, budget=1)
     assert not (tmp_path / "lab").exists()
 
 
-@pytest.mark.parametrize("wrong", [{"seeds": 0}, {"budget": 0}, {"jobs": 0}])
-def test_numbers_below_one_are_refused(
-    wrong: dict[str, int], tiny: Callable[[Path | str], Recipe], tmp_path: Path
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [
+        ({"seeds": 0}, "seeds is 0; use 1 or more"),
+        ({"budget": 0}, "budget is 0; use 1 or more"),
+        ({"jobs": 0}, "jobs is 0; use 1 or more"),
+        ({"seeds": 1.5}, "seeds is 1.5; give a whole number"),
+        ({"table": "tua"}, "there is no table 'tua'; did you mean tau?"),
+        ({"out": ""}, "say where to write the table and its runs: --out DIR"),
+        ({"recipe": "photos"}, "say where the images are: --data PATH"),
+        ({"data": 3}, "data is a int; each run is a process of its own, so give a path"),
+        ({"data": "/nowhere"}, "no images at /nowhere"),
+    ],
+)
+def test_what_is_asked_wrongly_is_one_sentence(
+    wrong: dict[str, Any], message: str, tiny: Callable[[Path | str], Recipe], tmp_path: Path
 ) -> None:
-    with pytest.raises(UserError, match="1 or more"):
-        ablate(TABLE, tiny("builtin"), tmp_path, **wrong)
+    asked = {"table": TABLE, "out": tmp_path, "recipe": tiny("builtin"), **wrong}
+    with pytest.raises(UserError, match=message):
+        ablate(asked.pop("table"), asked.pop("out"), **asked)
+    assert list(tmp_path.iterdir()) == []

@@ -12,11 +12,15 @@ import pytest
 import torch
 
 import byol.lab.speed
+from byol.answer import Answer
 from byol.cli import main
 from byol.data.image.views import MultiCrop
 from byol.data.loader import Batch
 from byol.data.opening import open_data
-from byol.lab.speed import Products, bench, peak_bytes
+from byol.errors import UserError
+from byol.lab.machine import peak_bytes
+from byol.lab.products import Products
+from byol.lab.speed import bench
 from byol.model.target import Ema, Shared
 from byol.recipe.spec import Recipe
 from byol.system.device import Device, usable_cores
@@ -58,14 +62,27 @@ def test_small_views_go_through_the_online_network_alone(tiny: MakeRecipe) -> No
 
 
 def test_figures_are_consistent(tiny: MakeRecipe, photographs: Path) -> None:
-    for data in ("", str(photographs)):
-        speed = bench(tiny(data), rounds=2)
+    for data in (None, photographs):
+        speed = bench(tiny(""), data=data, rounds=2)
         assert list(speed.parts) == ["step", "distort", "views", "whole", "limit"]
         for timing in speed.parts.values():
             assert 0 < timing.low <= timing.median <= timing.high
+        answer: Answer = speed
+        assert answer.value == speed.rate("whole")
+        found = answer.to_json()
+        assert found["low"] <= found["value"] == answer.value <= found["high"]
         assert speed.rate("step") == pytest.approx(8 / speed.parts["step"].median)
         assert 0 < speed.share_of_limit < 1  # a network of a few channels is all overhead
         assert json.loads(json.dumps(speed.to_json()))["machine"]["cores"] >= 1
+
+
+def test_what_is_asked_wrongly_is_one_sentence(tiny: MakeRecipe) -> None:
+    with pytest.raises(UserError, match="rounds is 0; use 1 or more"):
+        bench(tiny(""), rounds=0)
+    with pytest.raises(UserError, match="did you mean photos"):
+        bench("photo")
+    with pytest.raises(UserError, match="no images at /nowhere"):
+        bench(tiny(""), data="/nowhere")
 
 
 def test_the_peak_of_a_call_is_what_it_holds_at_once() -> None:

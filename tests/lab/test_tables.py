@@ -1,9 +1,13 @@
 import pytest
 
-from byol.lab.tables import TABLES, put, put_in_views, put_norm
+from byol.answer import Answer
+from byol.errors import UserError
+from byol.lab.changes import put, put_in_views, put_norm
+from byol.lab.tables import TABLES, TableList, open_table
 from byol.model.norm import GroupNorm, NoNorm
 from byol.model.predictor import DirectPred
-from byol.recipe.names import builtin, named
+from byol.recipe.names import named
+from byol.recipe.small import builtin
 from byol.recipe.spec import diff
 
 
@@ -43,3 +47,13 @@ def test_put_norm_reaches_encoder_and_heads_and_leaves_what_has_none() -> None:
     assert fields == {"encoder.norm.kind", "projector.norm.kind", "predictor.norm.kind"}
     direct = put_norm(NoNorm())(put(predictor=DirectPred())(builtin()))
     assert direct.predictor == DirectPred()
+
+
+def test_a_table_is_opened_by_its_name_and_all_are_listed() -> None:
+    assert open_table("tau").title == TABLES["tau"]().title
+    with pytest.raises(UserError, match="did you mean predictor-target"):
+        open_table("predictor-targets")
+    answer: Answer = TableList()
+    assert [row[0] for row in answer.table()[1:]] == list(TABLES)
+    assert answer.to_json()["value"] == answer.value == len(TABLES)
+    assert "byol ablate TABLE" in answer.sentence()

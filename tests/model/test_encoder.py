@@ -12,8 +12,9 @@ from torch import nn
 
 from byol.data.image.preprocessing import Preprocessing
 from byol.errors import UserError
-from byol.model.encoder import ConvNet, ResNet, ResNetEncoder, Timm, representation_dim
+from byol.model.encoder import ConvNet, ResNet, Timm, representation_dim
 from byol.model.norm import BatchNorm, GroupNorm, LayerNorm, NoNorm
+from byol.model.resnet import ResNetEncoder
 from byol.recipe.names import named
 from byol.recipe.spec import from_json
 from byol.weights.pretrained import load, save_encoder

@@ -22,7 +22,7 @@ from byol.model.predictor import (
     DirectCopyPredictor,
     DirectPred,
     DirectPredictor,
-    Linear,
+    LinearPredictor,
     NoPredictor,
     OptimalLinear,
     SimSiamPredictor,
@@ -61,6 +61,12 @@ def average(batches: list[list[Tensor]], rho: float) -> Array:
     return np.asarray(f)
 
 
+def tasks(online: list[Tensor], targets: list[Tensor] | None = None) -> list[tuple[Tensor, list[Tensor]]]:
+    """Each view predicts the targets of the others."""
+    targets = online if targets is None else targets
+    return [(z, [t for j, t in enumerate(targets) if j != i]) for i, z in enumerate(online)]
+
+
 def direct_pred(f: Array, epsilon: float) -> Array:
     """DirectPred's matrix as its authors' code has it."""
     s, u = np.linalg.eigh(f)
@@ -76,17 +82,17 @@ def test_directpred_of_batch_four_comes_from_the_three_before(
     batches = [projections(step, dtype=dtype) for step in range(4)]
     predictor = DirectPred(rho=0.3, epsilon=epsilon).build(P).to(dtype)
     for batch in batches:
-        predictor.fit(batch, batch)
+        predictor.fit(tasks(batch, batch))
     expected = direct_pred(average(batches[:3], 0.3), epsilon)
     np.testing.assert_allclose(predictor.weight.detach().numpy(), expected, rtol=0, atol=tolerance)
 
 
 def test_directpred_is_the_identity_for_one_batch_and_is_set_from_the_first_for_the_second() -> None:
     predictor = DirectPred().build(P).double()
-    predictor.fit(projections(0), [])
+    predictor.fit(tasks(projections(0)))
     assert torch.equal(predictor.weight, torch.eye(P, dtype=torch.float64))
     assert torch.equal(predictor(projections(5)[0]), projections(5)[0])
-    predictor.fit(projections(1), [])
+    predictor.fit(tasks(projections(1)))
     expected = direct_pred(average([projections(0)], 0.3), 0.1)
     np.testing.assert_allclose(predictor.weight.detach().numpy(), expected, rtol=0, atol=1e-12)
 
@@ -94,7 +100,7 @@ def test_directpred_is_the_identity_for_one_batch_and_is_set_from_the_first_for_
 def test_directpred_is_symmetric_and_shares_its_eigenvectors_with_the_correlation() -> None:
     predictor = DirectPred(epsilon=0.05).build(P).double()
     for step in range(3):
-        predictor.fit(projections(step), [])
+        predictor.fit(tasks(projections(step)))
     w, f = predictor.closed_form(), predictor.correlation
     torch.testing.assert_close(w, w.T, rtol=0, atol=1e-14)  # U p U^T in float64, summed in one order
     torch.testing.assert_close(w @ f, f @ w, rtol=0, atol=1e-14)  # they commute
@@ -106,7 +112,7 @@ def test_directpred_is_symmetric_and_shares_its_eigenvectors_with_the_correlatio
 def test_directpred_has_a_floor_where_the_correlation_has_no_rank() -> None:
     """Two images and two views: rank 4 of 8. Rounding makes some of the other eigenvalues negative."""
     predictor = DirectPred(epsilon=0.0).build(P).double()
-    predictor.fit(projections(0, batch=2), [])
+    predictor.fit(tasks(projections(0, batch=2)))
     values = torch.linalg.eigvalsh(predictor.closed_form())
     # Eigenvalues of 1e-16 instead of 0 have roots of 1e-8.
     torch.testing.assert_close(values[:4], torch.full_like(values[:4], 1e-4), rtol=0, atol=1e-7)
@@ -114,7 +120,7 @@ def test_directpred_has_a_floor_where_the_correlation_has_no_rank() -> None:
 
 def test_directpred_of_projections_that_are_zero_is_finite() -> None:
     predictor = DirectPred(epsilon=0.1).build(P)
-    predictor.fit([torch.zeros(4, P)], [])
+    predictor.fit(tasks([torch.zeros(4, P)]))
     torch.testing.assert_close(predictor.closed_form(), 0.1 * torch.eye(P))
 
 
@@ -127,7 +133,7 @@ def test_directpred_differs_from_equation_18_in_the_floor_alone() -> None:
     directions = {}
     for floor in (epsilon, epsilon * np.sqrt(s.max())):
         predictor = DirectPred(epsilon=floor).build(P).double()
-        predictor.fit(projections(0), [])
+        predictor.fit(tasks(projections(0)))
         directions[floor] = unit(z @ predictor.closed_form())
     same, other = directions[epsilon * np.sqrt(s.max())], directions[epsilon]
     torch.testing.assert_close(unit(z @ published), same, rtol=0, atol=1e-12)
@@ -139,7 +145,7 @@ def test_directpred_differs_from_equation_18_in_the_floor_alone() -> None:
 def test_the_scale_of_the_matrix_reaches_neither_loss_nor_gradient(log_scale: float, seed: int) -> None:
     z, target = projections(seed, batch=4)
     w = DirectPred().build(P).double()
-    w.fit(projections(seed + 1), [])
+    w.fit(tasks(projections(seed + 1)))
     matrix, found = w.closed_form(), []
     for scale in (1.0, 10.0**log_scale):
         z = z.detach().requires_grad_()
@@ -187,12 +193,12 @@ def test_directpred_every_one_is_no_part_of_the_optimiser_and_every_five_is() ->
 def test_a_restored_matrix_goes_on_bit_for_bit(spec: DirectPred | DirectCopy, tmp_path: Path) -> None:
     predictor, other = spec.build(P), spec.build(P)
     for step in range(3):
-        predictor.fit(projections(step, dtype=torch.float32), [])
+        predictor.fit(tasks(projections(step, dtype=torch.float32)))
     torch.save(predictor.state_dict(), tmp_path / "state")
     other.load_state_dict(torch.load(tmp_path / "state", weights_only=True))
     for step in range(3, 6):
         for each in (predictor, other):
-            each.fit(projections(step, dtype=torch.float32), [])
+            each.fit(tasks(projections(step, dtype=torch.float32)))
         assert torch.equal(predictor.weight, other.weight)
         assert torch.equal(predictor.correlation, other.correlation)
 
@@ -202,7 +208,7 @@ def test_directcopy_is_the_correlation_over_its_spectral_norm(dtype: torch.dtype
     batches = [projections(step, dtype=dtype) for step in range(4)]
     predictor = DirectCopy(rho=0.5, epsilon=0.3).build(P).to(dtype)
     for batch in batches:
-        predictor.fit(batch, batch)
+        predictor.fit(tasks(batch, batch))
     f = average(batches[:3], 0.5)
     expected = f / np.linalg.norm(f, 2) + 0.3 * np.eye(P)
     np.testing.assert_allclose(predictor.weight.detach().numpy(), expected, rtol=0, atol=tolerance)
@@ -230,7 +236,7 @@ def test_after_a_full_collapse_the_predictor_is_a_multiple_of_the_identity_and_n
     for spec in (DirectCopy(epsilon=0.3), DirectPred(epsilon=0.3)):
         predictor = spec.build(P)
         for _ in range(2):
-            predictor.fit([torch.zeros(8, P)], [])
+            predictor.fit(tasks([torch.zeros(8, P)]))
         # float32's own spacing: eigenvectors of the zero matrix are the unit vectors up to rounding.
         torch.testing.assert_close(predictor.weight.detach(), 0.3 * torch.eye(P), rtol=1e-6, atol=1e-6)
 
@@ -239,7 +245,7 @@ def fitted(batch: int, dtype: torch.dtype) -> tuple[nn.Module, list[Tensor], lis
     """An optimal predictor with the projections and the targets that it was fitted to."""
     online, targets = projections(0, batch, dtype), projections(1, batch, dtype)
     predictor = OptimalLinear().build(P).to(dtype)
-    predictor.fit(online, targets)
+    predictor.fit(tasks(online, targets))
     return predictor, online, targets
 
 
@@ -297,7 +303,7 @@ def test_a_symmetric_predictor_is_symmetric_and_so_is_its_gradient() -> None:
 
 
 def test_a_linear_predictor_is_one_matrix() -> None:
-    (weight,) = Linear().build(P).parameters()
+    (weight,) = LinearPredictor().build(P).parameters()
     assert weight.shape == (P, P)
 
 
@@ -361,7 +367,7 @@ def matrices(share: slice) -> list[Tensor]:
         for step in range(3):
             online = [z[share] for z in projections(step)]
             targets = [z[share] for z in projections(step + 10)]
-            predictor.fit(online, targets)
+            predictor.fit(tasks(online, targets))
         found += [t.detach() for t in (predictor.weight, *predictor.buffers())]
     return found
 

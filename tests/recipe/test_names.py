@@ -9,13 +9,15 @@ import torch
 from torch import nn
 
 from byol.algorithm import Online
+from byol.answer import Answer
 from byol.errors import UserError
 from byol.model.encoder import ConvNet
 from byol.model.head import Mlp, SimSiamProjector
 from byol.model.predictor import SimSiamPredictor
 from byol.model.target import Ema
 from byol.optim import AdamW, Lars, Sgd
-from byol.recipe.names import RECIPES, builtin, named
+from byol.recipe.names import RECIPES, named, open_recipe, recipes
+from byol.recipe.small import builtin
 from byol.recipe.spec import Recipe, diff, from_json, read_recipe
 
 
@@ -138,3 +140,44 @@ def test_a_batch_larger_than_the_set_names_both_numbers() -> None:
     assert recipe.steps_per_epoch(130) == 2
     with pytest.raises(UserError, match=r"64.*40 images"):
         recipe.steps_per_epoch(40)
+
+
+def test_a_recipe_is_opened_by_itself_its_name_or_its_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    recipe = replace(builtin(), seed=3)
+    file = tmp_path / "mine.json"
+    file.write_text(json.dumps(recipe.to_json()))
+    assert open_recipe(recipe) is recipe
+    assert open_recipe("photos") == named("photos")
+    for path in (file, str(file), "~/mine.json"):
+        assert open_recipe(path) == read_recipe(path) == recipe
+    with pytest.raises(UserError, match="recipe is a int"):
+        open_recipe(3)  # type: ignore[arg-type]
+
+
+def test_the_list_answers_with_all_one_or_two() -> None:
+    everything: Answer = recipes()
+    assert [row[0] for row in everything.table()[1:]] == list(RECIPES)
+    assert everything.to_json()["value"] == everything.value == len(RECIPES)
+    one = recipes("builtin")
+    assert from_json(json.dumps(one.to_json()["recipe"]), "test") == builtin()
+    assert ["target.tau_base", "0.95"] in one.table()
+    two = recipes("imagenet-300", "imagenet-100")
+    assert two.table() == [
+        ["field", "imagenet-300", "imagenet-100"],
+        ["name", "imagenet-300", "imagenet-100"],
+        ["optimizer.base_lr", "0.3", "0.45"],
+        ["epochs", "300", "100"],
+    ]
+    assert two.to_json()["differences"]["epochs"] == [300, 100]
+    assert (two.value, two.sentence()) == (3.0, "imagenet-300 and imagenet-100 differ in 3 fields.")
+    with pytest.raises(UserError, match="did you mean builtin"):
+        recipes("builtn")
+    with pytest.raises(UserError, match="say what photos is to be compared with"):
+        recipes(None, "photos")
+
+
+def test_the_table_names_every_recipe_as_the_recipe_does() -> None:
+    assert {name: make().name for name, make in RECIPES.items()} == {name: name for name in RECIPES}

@@ -21,10 +21,6 @@ def test_auto_takes_one_of_the_two() -> None:
     assert pick_device().precision in ("bf16", "float32")
 
 
-def test_the_mean_over_one_process_is_the_value() -> None:
-    assert Device(torch.device("cpu"), "float32").mean(torch.tensor(3.0)).item() == 3.0
-
-
 def test_keeping_freed_memory_can_be_asked_for_twice() -> None:
     keep_freed_memory()
     keep_freed_memory()

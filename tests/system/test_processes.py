@@ -17,7 +17,8 @@ from byol.errors import UserError
 from byol.recipe.spec import Recipe
 from byol.run import checkpoint
 from byol.run.folder import RunFolder
-from byol.system.processes import Processes, joined, start_alike
+from byol.system.collective import broadcast, mean_over_ranks
+from byol.system.processes import Processes, joined
 
 MakeRecipe = Callable[[Path | str], Recipe]
 
@@ -25,10 +26,10 @@ MakeRecipe = Callable[[Path | str], Recipe]
 def test_a_process_alone_agrees_with_itself() -> None:
     with joined() as alone, alone.agreed(), alone.in_turn():
         assert alone == Processes()
-        assert alone.is_first
-        assert alone.most(3, 0) == (3, 0)
+        assert alone.is_rank_zero
+        assert alone.max_over_ranks(3, 0) == (3, 0)
         assert alone.gathered("a") == ["a"]
-        assert alone.by_first(max, 1, 2) == 2
+        assert alone.on_rank_zero(max, 1, 2) == 2
 
 
 def test_half_an_environment_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -65,19 +66,21 @@ def agreements(folder: Path) -> tuple[object, ...]:
         with pytest.raises(UserError) as error, two.agreed():
             _fail_in_the_second(rank)
         with pytest.raises((UserError, OSError), match="full"):
-            two.by_first(_fail)
+            two.on_rank_zero(_fail)
         layer = nn.Linear(2, 2) if rank else nn.Linear(2, 2, dtype=torch.float32)
         nn.init.constant_(layer.weight, float(rank + 5))
-        start_alike(layer)
+        broadcast(layer)
+        mean = mean_over_ranks(torch.tensor(float(rank)))
         rows = two.rows(torch.full((1 + rank, 2), float(rank)))
         return (
-            two.most(rank, 1 - rank),
+            two.max_over_ranks(rank, 1 - rank),
             two.gathered(rank),
-            two.by_first(os.getpid),
+            two.on_rank_zero(os.getpid),
             seen,
             str(error.value),
             layer.weight[0, 0].item(),
             rows[:, 0].tolist(),
+            mean.item(),
         )
 
 
@@ -98,6 +101,7 @@ def test_two_processes_agree(tmp_path: Path, ranks: Ranks) -> None:
     assert first[4] == second[4] == "the second has no disk"
     assert first[5] == second[5] == 5.0
     assert first[6] == second[6] == [0.0, 1.0, 1.0]
+    assert first[7] == second[7] == 0.5
 
 
 def test_torchrun_trains_is_stopped_and_goes_on(photographs: Path, tiny: MakeRecipe, tmp_path: Path) -> None:

@@ -1,5 +1,4 @@
 import json
-import math
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -11,26 +10,23 @@ from safetensors import safe_open
 from torch import nn
 
 import byol
-from byol.errors import UserError
+from byol.errors import Diverged, UserError
 from byol.model.encoder import ConvNet
 from byol.model.head import Mlp
 from byol.model.predictor import DirectCopy, DirectPred, NoPredictor, OptimalLinear
-from byol.model.target import Ema, Shared
+from byol.model.target import Shared
 from byol.optim import Sgd
 from byol.recipe.spec import Recipe
 from byol.run import checkpoint
 from byol.run.folder import RunFolder
 from byol.run.record import read
-from byol.system.device import pick_device
-from byol.training.learner import build
 from byol.training.loop import pretrain
-from byol.training.monitor import refuse_nan
 
 MakeRecipe = Callable[[Path | str], Recipe]
 
 
 def test_a_run_leaves_what_the_contract_names(photographs: Path, tiny: MakeRecipe, tmp_path: Path) -> None:
-    summary = pretrain(tiny(photographs), tmp_path / "run", workers=0)
+    summary = pretrain(None, tmp_path / "run", recipe=tiny(photographs), workers=0).summary
     folder = RunFolder(tmp_path / "run")
     assert json.loads(folder.summary.read_text()) == summary
     for name in ("steps", "epochs", "wall_seconds", "images_per_second", "loss", "feature_spread"):
@@ -52,7 +48,7 @@ def test_a_run_leaves_what_the_contract_names(photographs: Path, tiny: MakeRecip
 def test_the_loaded_encoder_is_the_trained_one_and_judges_as_the_run_did(
     photographs: Path, tiny: MakeRecipe, tmp_path: Path
 ) -> None:
-    summary = pretrain(tiny(photographs), tmp_path / "run", workers=0)
+    summary = pretrain(None, tmp_path / "run", recipe=tiny(photographs), workers=0).summary
     encoder = byol.load(tmp_path / "run")
     newest = checkpoint.newest(RunFolder(tmp_path / "run").checkpoints)
     assert newest is not None
@@ -70,7 +66,7 @@ def test_without_labels_nothing_is_judged(tiny: MakeRecipe, photographs: Path, t
     flat.mkdir()
     for path in photographs.rglob("*.jpg"):
         path.rename(flat / path.name)
-    summary = pretrain(tiny(flat), tmp_path / "run", workers=0)
+    summary = pretrain(None, tmp_path / "run", recipe=tiny(flat), workers=0).summary
     assert not [name for name in summary if "knn" in name]
 
 
@@ -78,12 +74,12 @@ def test_a_broken_file_is_named_counted_and_skipped(
     tiny: MakeRecipe, photographs: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (photographs / "cat" / "01.jpg").write_bytes(b"\xff\xd8 not a photograph")
-    summary = pretrain(tiny(photographs), tmp_path / "run", workers=0)
+    summary = pretrain(None, tmp_path / "run", recipe=tiny(photographs), workers=0).summary
     assert summary["bad_files"] == ["cat/01.jpg"]
     assert capsys.readouterr().err.count("skipped cat/01.jpg: it cannot be decoded") == 1
     (photographs / "dog" / "02.jpg").write_bytes(b"")
     with pytest.raises(UserError, match=r"01\.jpg"):
-        pretrain(tiny(photographs), tmp_path / "second", workers=0)
+        pretrain(None, tmp_path / "second", recipe=tiny(photographs), workers=0)
 
 
 def test_a_collapse_is_said_in_words(
@@ -97,7 +93,7 @@ def test_a_collapse_is_said_in_words(
         optimizer=Sgd(base_lr=30.0),
         epochs=60,
     )
-    summary = pretrain(recipe, tmp_path / "run")
+    summary = pretrain(None, tmp_path / "run", recipe=recipe).summary
     assert summary["feature_spread"] < 0.1
     said = capsys.readouterr().err
     assert said.count("COLLAPSED at step") == 1
@@ -117,8 +113,8 @@ def test_a_loss_that_is_not_finite_stops_the_run_before_it_is_saved(
         warmup_epochs=0,
         precision="float32",
     )
-    with pytest.raises(UserError, match=r"the loss became nan at step \d+.*--optimizer\.base-lr"):
-        pretrain(recipe, tmp_path / "run", checkpoint_seconds=0)
+    with pytest.raises(Diverged, match=r"the loss became nan at step \d+.*--optimizer\.base-lr"):
+        pretrain(None, tmp_path / "run", recipe=recipe, checkpoint_seconds=1e-6)
     newest = checkpoint.newest(RunFolder(tmp_path / "run").checkpoints)
     if newest is not None:
         state = checkpoint.load(newest, torch.device("cpu"))
@@ -126,66 +122,26 @@ def test_a_loss_that_is_not_finite_stops_the_run_before_it_is_saved(
         assert all(tensor.isfinite().all() for tensor in tensors if tensor.is_floating_point())
 
 
-def test_the_first_step_that_is_not_finite_is_named(tiny: MakeRecipe) -> None:
-    learner = build(tiny("builtin"), pick_device("float32"))
-    learner.step = 10
-    learner.losses = [torch.tensor(loss) for loss in (1.0, 2.0, math.inf, math.nan)]
-    with pytest.raises(UserError, match="the loss became inf at step 9"):
-        refuse_nan(learner)
-
-
 @pytest.mark.parametrize(
     ("change", "message"),
     [
         ({"batch_size": 64}, "64.*26 images"),
         ({"data": "/nowhere/at/all"}, "no images at /nowhere"),
-        ({"encoder": ConvNet(widths=(4,) * 8)}, "cannot take an input of shape .3, 12, 12."),
-        ({"evaluation_size": 1}, "cannot take an input of shape .3, 1, 1."),
+        ({"encoder": ConvNet(widths=(4,) * 8)}, r"cannot take an input of shape \(3, 12, 12\)"),
+        ({"evaluation_size": 1}, r"cannot take an input of shape \(3, 1, 1\)"),
     ],
 )
 def test_what_cannot_work_is_one_sentence_and_leaves_no_run_behind(
     change: dict[str, Any], message: str, tiny: MakeRecipe, photographs: Path, tmp_path: Path
 ) -> None:
     with pytest.raises(UserError, match=message) as caught:
-        pretrain(replace(tiny(photographs), **change), tmp_path / "run", workers=0)
+        pretrain(None, tmp_path / "run", recipe=replace(tiny(photographs), **change), workers=0)
     assert "\n" not in str(caught.value)
     assert not (tmp_path / "run").exists()
-
-
-def test_judging_leaves_the_learning_network_untouched(tiny: MakeRecipe, thumbnails: Path) -> None:
-    from byol.data.opening import open_data
-    from byol.system.device import pick_device
-    from byol.training.learner import build
-    from byol.training.monitor import Judge
-
-    recipe, device = tiny(thumbnails), pick_device("float32")
-    learner = build(recipe, device)
-    before = {name: tensor.clone() for name, tensor in learner.online.state_dict().items()}
-    judge = Judge(open_data(recipe.data), recipe, device)
-    judge.accuracy(judge.encode(learner.online.encoder), quick=True)
-    assert learner.online.training
-    for name, tensor in learner.online.state_dict().items():
-        assert torch.equal(tensor, before[name]), name
-
-
-def test_an_encoder_of_ones_own_keeps_its_weights(tiny: MakeRecipe) -> None:
-    recipe = replace(tiny("builtin"), initialization="truncated-normal")
-    own = recipe.encoder.build()
-    before = {name: tensor.clone() for name, tensor in own.state_dict().items()}
-    learner = build(recipe, pick_device("float32"), own)
-    assert all(torch.equal(tensor, before[name]) for name, tensor in own.state_dict().items())
-    first = learner.online.projector.get_parameter("0.weight")  # drawn, as the recipe says
-    assert first.abs().max() <= 2.0 / math.sqrt(first.shape[1])
 
 
 def test_an_encoder_of_ones_own_learns(tiny: MakeRecipe, thumbnails: Path, tmp_path: Path) -> None:
     layer = nn.Linear(3 * 12 * 12, 6)
     before = layer.weight.detach().clone()
-    pretrain(tiny(thumbnails), tmp_path / "run", encoder=nn.Sequential(nn.Flatten(), layer))
+    pretrain(None, tmp_path / "run", recipe=tiny(thumbnails), encoder=nn.Sequential(nn.Flatten(), layer))
     assert not torch.equal(layer.weight, before)
-
-
-def test_tau_of_every_record_follows_the_target(tiny: MakeRecipe, thumbnails: Path, tmp_path: Path) -> None:
-    pretrain(replace(tiny(thumbnails), target=Ema(tau_base=0.5)), tmp_path / "run")
-    taus = [event["tau"] for event in read(RunFolder(tmp_path / "run").metrics) if event["kind"] == "train"]
-    assert taus == [Ema(tau_base=0.5).tau(step, 12) for step in range(12)]

@@ -21,13 +21,15 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional as F
 
+from byol.answer import Answer
 from byol.data.image.preprocessing import Preprocessing
 from byol.data.images import InMemory
 from byol.errors import UserError
 from byol.evaluate.judging import judge
 from byol.evaluate.protocol.knn import Knn
 from byol.model.encoder import ConvNet, ResNet
-from byol.weights.official import convert, import_official
+from byol.weights.haiku import convert
+from byol.weights.official import import_official
 from byol.weights.pretrained import load, save_encoder
 
 Tree = dict[str, dict[str, NDArray[Any]]]
@@ -226,7 +228,12 @@ def test_an_imported_encoder_computes_what_the_official_one_does(
 ) -> None:
     params, state = random_trees(depth, width)
     file = dump(params, state)
-    path = import_official(file, tmp_path / "run")
+    imported = import_official(file, tmp_path / "run")
+    answer: Answer = imported
+    assert answer.to_json()["value"] == answer.value == imported.num_weights
+    assert answer.table()[1][1:3] == [f"ResNet-{depth}", f"{width}x"]
+    assert str(imported.path) in answer.sentence()
+    path = Path(imported)
     images = torch.randn(2, 3, *size, generator=torch.Generator().manual_seed(0))
     encoder = load(tmp_path / "run")
     with torch.no_grad():
@@ -411,7 +418,7 @@ def touched(flag: Path) -> list[tuple[str, bytes]]:
         ("os.system", b"\x80\x02(cos\nsystem\nX" + counted(command) + b"o."),  # OBJ
         ("os.system", b"\x80\x04" + dilled("os", "system") + b"X" + counted(command) + b"\x85R."),
         ("builtins.eval", b"\x80\x04" + dilled("builtins", "eval") + b"."),
-        ("byol.weights.official._ADMITTED", b"cbyol.weights.official\n_ADMITTED\n."),
+        ("byol.weights.pickled._ADMITTED", b"cbyol.weights.pickled\n_ADMITTED\n."),
         ("numpy.ndarray.tofile", b"\x80\x04\x8c\x05numpy\x8c\x0endarray.tofile\x93."),
         ("copyreg._reconstructor", pickle.dumps(Plain(), 1).replace(b"copy_reg", b"copyreg")),
     ]

@@ -27,6 +27,7 @@ from byol.data.image.resample import (
 )
 from byol.data.index.slot import Index
 from byol.data.views import Crops, Indices, Items
+from byol.system.digest import digest
 
 # (index, heights, widths), (B,) each, to the boxes of each view, (B, 4) rows (top, left, height, width)
 Boxes = Callable[[Indices, Indices, Indices], tuple[Indices, ...]]
@@ -164,8 +165,7 @@ class InMemory:
 
     def digest(self) -> str:
         """Return a hex digest of pixels and labels."""
-        digest = hashlib.sha256(np.ascontiguousarray(self.images.cpu().numpy()).data)
-        return _with_labels(digest, self.labels, self.classes)
+        return digest(self.images.cpu().numpy(), *_labels(self))
 
 
 @dataclass(frozen=True, eq=False)
@@ -261,16 +261,14 @@ class Files:
 
     def digest(self) -> str:
         """Return a hex digest of names and labels, and of sizes and time stamps or what stands for them."""
-        digest = hashlib.sha256("\0".join(self.name(i) for i in range(len(self))).encode())
-        digest.update(self.index.stamps().data)
-        return _with_labels(digest, self.labels, self.classes)
+        names = "\0".join(self.name(i) for i in range(len(self)))
+        return digest(names, self.index.stamps(), *_labels(self))
 
 
-def _with_labels(digest: "hashlib._Hash", labels: NDArray[np.int64] | None, classes: tuple[str, ...]) -> str:
-    digest.update(json.dumps(classes).encode())
-    if labels is not None:
-        digest.update(np.ascontiguousarray(labels).data)
-    return digest.hexdigest()[:32]
+def _labels(images: Images) -> tuple[str | NDArray[np.int64], ...]:
+    """Return what a digest takes in of classes and labels."""
+    classes = json.dumps(images.classes)
+    return (classes,) if images.labels is None else (classes, images.labels)
 
 
 def _digest(data: bytes) -> bytes:

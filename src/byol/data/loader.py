@@ -126,7 +126,7 @@ def in_step(
                     )
             if batch is None:
                 return
-            if processes.most(bool(batch.bad)) == (1,):
+            if processes.max_over_ranks(bool(batch.bad)) == (1,):
                 batch = replace(
                     batch, bad=tuple(name for bad in processes.gathered(batch.bad) for name in bad)
                 )

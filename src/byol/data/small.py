@@ -1,6 +1,5 @@
 """Small images of one size are decoded once and kept, in memory and on disk."""
 
-import hashlib
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -14,6 +13,7 @@ from byol.data.images import InMemory
 from byol.data.index.mapped import map_array
 from byol.data.index.slot import Index
 from byol.errors import UserError
+from byol.system.digest import digest
 from byol.system.files import whole_file
 
 _FORMAT = 1  # raise it whenever decoding or the layout of the cache file changes
@@ -136,6 +136,4 @@ def _bad(index: Index, is_good: NDArray[np.bool_]) -> tuple[str, ...]:
 
 def _fingerprint(index: Index) -> str:
     """Return a digest of the names, sizes and time stamps of all files."""
-    digest = hashlib.sha256(f"{_FORMAT} {index.fingerprint}".encode())
-    digest.update(index.stamps().data)
-    return digest.hexdigest()[:32]
+    return digest(f"{_FORMAT} {index.fingerprint}", index.stamps())

@@ -1,7 +1,5 @@
 """Features of a whole image set, kept on disk, and the raw pixels that every encoder has to beat."""
 
-import hashlib
-import json
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -18,7 +16,8 @@ from byol.data.images import Images
 from byol.errors import UserError
 from byol.system.cache import cache_folder
 from byol.system.device import Device
-from byol.system.lock import alone
+from byol.system.digest import json_digest
+from byol.system.lock import exclusive_lock
 from byol.system.progress import Progress
 from byol.weights.pretrained import Pretrained
 
@@ -87,11 +86,10 @@ def kept_features(
     """
     how = encoder.preprocessing
     key = [_FORMAT, encoder.fingerprint(), images.digest(), flip, how.size, how.fraction]
-    name = hashlib.sha256(json.dumps(key).encode()).hexdigest()[:32]
-    path = cache_folder() / "features" / f"{name}.npy"
+    path = cache_folder() / "features" / f"{json_digest(key)}.npy"
     if not path.exists():
         path.parent.mkdir(parents=True, exist_ok=True)
-        with alone(path.with_suffix(".lock")):
+        with exclusive_lock(path.with_suffix(".lock")):
             if not path.exists():
                 _compute(encoder, images, device, progress, flip, path)
     return torch.from_numpy(np.load(path, mmap_mode="c"))

@@ -4,7 +4,6 @@ B images a batch, D numbers a representation, C classes, H classifiers side by s
 """
 
 import copy
-import hashlib
 import json
 import math
 from collections.abc import Callable
@@ -26,7 +25,8 @@ from byol.evaluate.saved import SavedTraining
 from byol.evaluate.task import Labelled
 from byol.system.cache import cache_folder
 from byol.system.device import Device, usable_cores
-from byol.system.lock import alone
+from byol.system.digest import digest
+from byol.system.lock import exclusive_lock
 from byol.system.progress import Progress
 from byol.weights.pretrained import Pretrained
 
@@ -148,7 +148,7 @@ def train(
         )
     folder = cache_folder() / "training" / _key(encoder, part, training, seed, device, data, score)
     folder.mkdir(parents=True, exist_ok=True)
-    with alone(folder.with_suffix(".lock")), torch.random.fork_rng():
+    with exclusive_lock(folder.with_suffix(".lock")), torch.random.fork_rng():
         torch.manual_seed(seed)
         network = _network(encoder, num_classes, training, device)
         steps_per_epoch = len(part) // training.batch_size
@@ -245,8 +245,6 @@ def _key(
     data: str,
     score: object,
 ) -> str:
-    digest = hashlib.sha256(part.index.data)
-    digest.update(np.ascontiguousarray(part.labels).data)
     words = [
         _FORMAT,
         encoder.fingerprint(),
@@ -257,5 +255,4 @@ def _key(
         data,
     ]
     words.append(score is not None)
-    digest.update(json.dumps(words).encode())
-    return digest.hexdigest()[:32]
+    return digest(part.index, part.labels, json.dumps(words))

@@ -1,6 +1,5 @@
 """What an encoder is judged on: labelled images to learn from, labelled images to be judged by."""
 
-import hashlib
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -13,6 +12,7 @@ from byol.data.opening import Data, open_data
 from byol.errors import UserError
 from byol.evaluate.metrics import Metric, Scores
 from byol.evaluate.scoring import OneLabel, Scoring, SeveralLabels
+from byol.system.digest import digest
 
 Indices = NDArray[np.int64]
 
@@ -124,18 +124,18 @@ def open_task(data: Data, test: Data | None = None) -> Task:
             f"{name} has {'the one class ' + named[0] if named else 'no class'} to learn from; "
             "a classifier needs images of 2 classes or more, each in a folder of its own."
         )
-    digest, warnings = hashlib.sha256(train.images.digest().encode()), []
+    digests, warnings = [train.images.digest()], []
     if judged is not None:
         _refuse_unlike(train, judged, name, judged_name)
         warnings = _warnings(train, judged)
-        digest.update(judged.images.digest().encode())
+        digests.append(judged.images.digest())
     return Task(
         name=name if test is None else f"{name} and {judged_name}",
         classes=classes,
         train=train,
         test=judged,
         scoring=_scoring(train if judged is None else judged),
-        fingerprint=digest.hexdigest()[:32],
+        fingerprint=digest(*digests),
         warnings=tuple(warnings),
     )
 

@@ -1,13 +1,14 @@
-"""What a table of the laboratory found: mean and spread of each cell, and which published findings hold."""
+"""What a table of the laboratory found: mean and standard deviation of each cell, which findings hold."""
 
 import math
 import statistics
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from byol.lab.tables import Finding, Place, Table
+from byol.lab.tables import Finding, Position, Table
+from byol.page.plots import draw_baselines, label, new_figure, save_figure
 
 
 @dataclass(frozen=True)
@@ -16,7 +17,7 @@ class Outcome:
 
     Args:
         values: kNN top-1 in percent, one per seed that finished.
-        random: that of the random initialisations.
+        random: that of the random initializations.
         pixels: that of raw pixels.
         failures: sentences of the seeds that did not finish.
         spread: feature spread of the projections at the end, mean; 0 is collapsed.
@@ -47,40 +48,40 @@ class Outcome:
         return f"{self.mean:.1f} ± {self.deviation:.1f}{lost}"
 
 
-def verdict(finding: Finding, outcomes: dict[Place, Outcome]) -> str:
-    """Return whether a finding holds: "holds", "does not hold" or "cannot be told".
+def verdict(finding: Finding, outcomes: Mapping[Position, Outcome]) -> str:
+    """Return whether a finding holds: "holds", "does not hold" or "undecided".
 
-    It can be told when the means differ by more than twice the standard error of their difference, which
+    It is decided where the means differ by more than twice the standard error of their difference, which
     takes two seeds or more of each. A cell that diverged loses against one that did not.
     """
     better, worse = outcomes[finding.better], outcomes[finding.worse]
     if not better.values or not worse.values:
-        return "holds" if better.values else "does not hold" if worse.values else "cannot be told"
+        return "holds" if better.values else "does not hold" if worse.values else "undecided"
     if min(len(better.values), len(worse.values)) < 2:
-        return "cannot be told"
+        return "undecided"
     error = math.sqrt(sum(side.deviation**2 / len(side.values) for side in (better, worse)))
     difference = better.mean - worse.mean
     if abs(difference) <= 2 * error:
-        return "cannot be told"
+        return "undecided"
     return "holds" if difference > 0 else "does not hold"
 
 
-def report(table: Table, outcomes: dict[Place, Outcome], facts: dict[str, Any]) -> str:
+def report(table: Table, outcomes: Mapping[Position, Outcome], facts: dict[str, Any]) -> str:
     """Return a table as Markdown: what was found, what was published, and which findings hold."""
     published = {(cell.row, cell.column): cell.published for cell in table.cells}
     baselines = [outcome for outcome in outcomes.values() if outcome.values]
 
-    def entry(place: Place) -> str:
-        spread = outcomes[place].spread
+    def entry(position: Position) -> str:
+        spread = outcomes[position].spread
         return (
-            f"**{outcomes[place]}**"
-            + ("" if published[place] is None else f" ({published[place]:g})")
+            f"**{outcomes[position]}**"
+            + ("" if published[position] is None else f" ({published[position]:g})")
             + (f", spread {spread:.2f}" if math.isfinite(spread) else "")
         )
 
     def against(finding: Finding) -> str:
-        figures = published[finding.better], published[finding.worse]
-        return " against ".join("?" if figure is None else f"{figure:g}" for figure in figures)
+        scores = published[finding.better], published[finding.worse]
+        return " against ".join("?" if score is None else f"{score:g}" for score in scores)
 
     minutes = sum(one.minutes * len(one.values) for one in baselines)
     corner = " \\ ".join(axis for axis in table.axes if axis)
@@ -101,7 +102,7 @@ def report(table: Table, outcomes: dict[Place, Outcome], facts: dict[str, Any]) 
     ]
     if baselines:
         lines += [
-            f"To be beaten: random initialisation {_range(one.random for one in baselines)}, "
+            f"To be beaten: random initialization {_range(one.random for one in baselines)}, "
             f"raw pixels {_range(one.pixels for one in baselines)}.",
             "",
         ]
@@ -113,7 +114,7 @@ def report(table: Table, outcomes: dict[Place, Outcome], facts: dict[str, Any]) 
         )
     lines += [
         "",
-        "Told is what differs by more than twice the standard error of the difference of the means.",
+        "Significant is what differs by more than two standard errors of the difference of the means.",
         "",
         f"`byol ablate {table.name} --recipe {facts['recipe']} --seeds {facts['seeds']} "
         f"--budget {facts['budget_epochs']}`, {facts['date']}, {facts['processor']}, {facts['cores']} cores, "
@@ -122,33 +123,29 @@ def report(table: Table, outcomes: dict[Place, Outcome], facts: dict[str, Any]) 
     return "\n".join(lines) + "\n"
 
 
-def draw_outcomes(path: Path, table: Table, outcomes: dict[Place, Outcome]) -> None:
-    """Write a figure: each cell as found, with its spread, beside what was published."""
-    from matplotlib.figure import Figure
-
+def draw_outcomes(path: Path, table: Table, outcomes: Mapping[Position, Outcome]) -> None:
+    """Write a figure: each cell as found, with its standard deviation, beside what was published."""
     names = [
         " / ".join(part for part in (cell.row, cell.column) if len(table.columns) > 1 or part == cell.row)
         for cell in table.cells
     ]
-    places = [(cell.row, cell.column) for cell in table.cells]
+    positions = [(cell.row, cell.column) for cell in table.cells]
     heights = range(len(names))
-    figure = Figure(figsize=(8.0, 1.4 + 0.28 * len(names)), layout="constrained")
+    figure = new_figure(8.0, 1.4 + 0.28 * len(names))
     here, there = figure.subplots(1, 2, sharey=True)
     here.errorbar(
-        [outcomes[place].mean for place in places],
+        [outcomes[position].mean for position in positions],
         heights,
-        xerr=[outcomes[place].deviation for place in places],
+        xerr=[outcomes[position].deviation for position in positions],
         fmt="o",
         markersize=4,
         capsize=3,
     )
     known = [outcome for outcome in outcomes.values() if outcome.values]
-    for style, label, of in (("--", "raw pixels", "pixels"), (":", "random initialisation", "random")):
-        if known:
-            at = statistics.fmean(getattr(outcome, of) for outcome in known)
-            here.axvline(at, linestyle=style, color="grey", label=label)
+    if known:
+        pixels, random = (statistics.fmean(getattr(one, of) for one in known) for of in ("pixels", "random"))
+        draw_baselines(here.axvline, pixels=pixels, random=random)
     here.legend(fontsize=7, loc="best")
-    here.set_xlabel("found here: kNN top-1, %", fontsize=8)
     there.plot(
         [math.nan if cell.published is None else cell.published for cell in table.cells],
         heights,
@@ -156,17 +153,16 @@ def draw_outcomes(path: Path, table: Table, outcomes: dict[Place, Outcome]) -> N
         color="C1",
     )
     there.set_xlim(left=0)
-    there.set_xlabel("published: linear top-1 on ImageNet, %", fontsize=8)
-    here.set_yticks(list(heights), names, fontsize=8)
+    here.set_yticks(list(heights), names)
     here.invert_yaxis()
-    for axes in (here, there):
-        axes.tick_params(axis="x", labelsize=7)
-        axes.grid(alpha=0.3)
+    label(here, x="found here: kNN top-1, %")
+    label(there, x="published: linear top-1 on ImageNet, %")
+    here.tick_params(axis="y", labelsize=8)
     figure.suptitle(table.title, fontsize=9)
-    figure.savefig(path, dpi=150, metadata={"Software": "byol"})
+    save_figure(figure, path)
 
 
-def as_json(table: Table, outcomes: dict[Place, Outcome]) -> list[dict[str, Any]]:
+def as_json(table: Table, outcomes: Mapping[Position, Outcome]) -> list[dict[str, Any]]:
     """Return the cells of a table as JSON values."""
     return [
         {

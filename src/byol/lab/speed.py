@@ -6,34 +6,31 @@ The machine's limit is the time of the network's convolutions and matrix product
 the precision of the step: forward and backward for every view of the online network, forward for the target.
 """
 
-import gc
 import os
-import platform
 import statistics
-import time
 from collections.abc import Callable, Generator
 from contextlib import closing
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor, nn
-from torch.nn import functional as F
+from torch import Tensor
 
 from byol.algorithm import bootstrap_step
 from byol.data.images import Images, InMemory
 from byol.data.loader import Batch, batches
-from byol.data.opening import open_data
-from byol.recipe.spec import Recipe
+from byol.data.opening import Data, open_data
+from byol.errors import refuse_not_whole
+from byol.lab.machine import machine, peak_bytes
+from byol.lab.products import Products, timed
+from byol.recipe.names import open_recipe
+from byol.recipe.spec import Recipe, refuse_wrong_types
 from byol.system.device import Device, keep_freed_memory, pick_device, usable_cores
 from byol.system.progress import Progress
 from byol.training.learner import Learner, build
-
-_PRODUCTS = (nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.Linear)
 
 
 @dataclass(frozen=True)
@@ -63,7 +60,7 @@ class Speed:
             images in memory or in files to views, as fast as they come while nothing else is done; "whole",
             views and step as the loop has them; "limit", the step's products alone.
         peak_bytes: most memory that the first step takes beyond weights and views: activations, gradients and
-            what the optimiser keeps; None where the system does not tell.
+            what the optimizer keeps; None where the system does not tell.
         machine: processor, cores, threads, GPU, versions.
         rounds: timed ones, after one to warm up.
         date: in UTC.
@@ -79,49 +76,69 @@ class Speed:
     date: str
 
     @property
+    def value(self) -> float:
+        """Images per second of the whole, views and step: what `byol.pretrain` reaches on this machine."""
+        return self.rate("whole")
+
+    @property
     def share_of_limit(self) -> float:
         """The step's share of the machine's limit, in (0, 1]."""
         return self.parts["limit"].median / self.parts["step"].median
-
-    def to_json(self) -> dict[str, Any]:
-        """Return all figures as JSON values."""
-        rates = {f"{name}_images_per_second": self.rate(name) for name in self.parts}
-        return {**asdict(self), **rates, "share_of_limit": self.share_of_limit}
 
     def rate(self, part: str) -> float:
         """Return the images per second of a part."""
         return self.batch_size / self.parts[part].median
 
     def table(self) -> list[list[str]]:
-        """Return lines of words, the first of them the titles."""
-        lines = [["part", "ms a batch", "range", "images/s"]]
+        """Return the parts as rows of strings; the first row is the header."""
+        rows = [["part", "ms a batch", "range", "images/s"]]
         for name, timing in self.parts.items():
             low, median, high = (f"{1000 * value:.1f}" for value in (timing.low, timing.median, timing.high))
-            lines.append([name, median, f"{low} to {high}", f"{self.rate(name):,.0f}"])
-        return lines
+            rows.append([name, median, f"{low} to {high}", f"{self.rate(name):,.0f}"])
+        return rows
 
     def sentence(self) -> str:
-        """Return what the figures come to."""
+        """Return what the numbers come to."""
         peak = "unknown" if self.peak_bytes is None else f"{self.peak_bytes / 2**20:,.0f} MiB"
         return (
             f"{self.recipe}, batch {self.batch_size}, {self.precision}: the step runs at "
             f"{self.share_of_limit:.0%} of the machine's limit; its peak memory is {peak}."
         )
 
+    def to_json(self) -> dict[str, Any]:
+        """Return all numbers as JSON values; "low" and "high" are the range of "value" over the rounds."""
+        rates = {f"{name}_images_per_second": self.rate(name) for name in self.parts}
+        whole = self.parts["whole"]
+        headline = {
+            "value": self.value,
+            "low": self.batch_size / whole.high,
+            "high": self.batch_size / whole.low,
+        }
+        return {**asdict(self), **rates, "share_of_limit": self.share_of_limit, **headline}
 
-def bench(recipe: Recipe, *, rounds: int = 5) -> Speed:
-    """Measure a recipe on this machine.
+
+def bench(
+    recipe: Recipe | str | os.PathLike[str] = "builtin", *, data: Data | None = None, rounds: int = 5
+) -> Speed:
+    """Measure how fast a recipe is on this machine, and how near to the machine's limit.
 
     Args:
-        recipe: what is run. Without data, random images of the size of its views stand in for them.
-        rounds: times that every part is timed.
+        recipe: what is run: a recipe, its name, or the path of a recipe.json.
+        data: the images, as of `byol.pretrain`; None takes the recipe's own, or random images of the size of
+            its views where it has none.
+        rounds: times that every part is timed, >= 1.
 
     Raises:
         UserError: the data cannot be opened, or hold less than a batch.
     """
+    recipe = open_recipe(recipe)
+    refuse_wrong_types(recipe)
+    refuse_not_whole("rounds", rounds, 1)
     keep_freed_memory()
     device = pick_device(recipe.precision)
-    images = open_data(recipe.data)["train"] if recipe.data else _random_images(recipe)
+    data = recipe.data if data is None else data
+    is_random = isinstance(data, str) and not data
+    images = _random_images(recipe) if is_random else open_data(data)["train"]
     recipe.steps_per_epoch(len(images))  # says so where they do not fill a batch
     images = images.near(device.device)
     learner = build(recipe, device)
@@ -141,8 +158,8 @@ def bench(recipe: Recipe, *, rounds: int = 5) -> Speed:
     seconds: dict[str, list[float]] = {name: [] for name in ("step", "distort", "views", "whole", "limit")}
     with Progress() as progress:
         for number in range(rounds + 1):
-            seconds["step"].append(_timed(step, device.device))
-            seconds["distort"].append(_timed(distort, device.device))
+            seconds["step"].append(timed(step, device.device))
+            seconds["distort"].append(timed(distort, device.device))
             seconds["limit"].append(products.seconds())
             progress.show(f"round {number} of {rounds}", last=number == rounds)
         seconds["views"] = _streamed(recipe, images, device, rounds, lambda views: None)
@@ -161,84 +178,6 @@ def bench(recipe: Recipe, *, rounds: int = 5) -> Speed:
     )
 
 
-class Products:
-    """The convolutions and matrix products of a step, found by watching a forward pass.
-
-    Args:
-        learner: whose networks are watched; their running statistics see one batch more.
-        views: ready ones.
-        device: in whose precision and memory format the products are.
-    """
-
-    def __init__(self, learner: Learner, views: list[Tensor], device: Device) -> None:
-        self.device, self.found = device, list[tuple[nn.Module, Tensor, int, int]]()
-        seen: list[tuple[nn.Module, Tensor]] = []
-        hooks = [
-            module.register_forward_hook(lambda module, inputs, _: seen.append((module, inputs[0].detach())))
-            for module in learner.online.modules()
-            if isinstance(module, _PRODUCTS)
-        ]
-        targets = learner.target.parameters()
-        num_targets = 2 if next(targets, None) is not None else 0  # a shared target computes nothing
-        for number, view in enumerate(views):
-            del seen[:]
-            with torch.no_grad(), device.autocast():
-                branch = learner.online(view)
-                in_trunk = len(seen)
-                learner.online.predictor(branch.projection)
-            for place, (module, inputs) in enumerate(seen):
-                forward_only = int(number < num_targets and place < in_trunk)
-                like = next((at for at, one in enumerate(self.found) if _alike(one, module, inputs)), None)
-                if like is None:
-                    self.found.append((module, inputs, 1, forward_only))
-                else:
-                    module, inputs, learnt, forward = self.found[like]
-                    self.found[like] = module, inputs, learnt + 1, forward + forward_only
-        for hook in hooks:
-            hook.remove()
-
-    def seconds(self) -> float:
-        """Return how long they take, each at the number of times that a step needs it."""
-        total = 0.0
-        for module, inputs, learnt, forward_only in self.found:
-            needs_input = module is not self.found[0][0]  # nothing learns from the gradient of the pixels
-            run = _product(module, inputs, self.device, needs_input)
-            forward, both = (_timed(each, self.device.device) for each in run)
-            total += forward_only * forward + learnt * both
-        return total
-
-
-def _alike(one: tuple[nn.Module, Tensor, int, int], module: nn.Module, inputs: Tensor) -> bool:
-    return one[0] is module and one[1].shape == inputs.shape
-
-
-def _product(
-    module: nn.Module, inputs: Tensor, device: Device, needs_input: bool
-) -> tuple[Callable[[], object], Callable[[], object]]:
-    """Return the forward pass of one product, and its forward and backward pass."""
-    dtype = torch.bfloat16 if device.precision == "bf16" else inputs.dtype
-    inputs = inputs.to(dtype)  # keeps the memory format
-    weight = module.get_parameter("weight").detach().to(dtype)
-    if isinstance(module, nn.Linear):
-
-        def forward(x: Tensor, w: Tensor) -> Tensor:
-            return F.linear(x, w)
-    else:
-        assert isinstance(module, (nn.Conv1d, nn.Conv2d, nn.Conv3d))
-        conv = getattr(F, f"conv{weight.ndim - 2}d")
-        settings = module.stride, module.padding, module.dilation, module.groups
-
-        def forward(x: Tensor, w: Tensor) -> Tensor:
-            return conv(x, w, None, *settings)  # type: ignore[no-any-return]
-
-    def both() -> None:
-        x, w = inputs.detach().requires_grad_(needs_input), weight.detach().requires_grad_()
-        output = forward(x, w)
-        torch.autograd.backward(output, torch.ones_like(output))
-
-    return lambda: forward(inputs, weight), both
-
-
 def _step(recipe: Recipe, learner: Learner, views: list[Tensor], device: Device) -> None:
     bootstrap_step(
         learner.online,
@@ -247,6 +186,7 @@ def _step(recipe: Recipe, learner: Learner, views: list[Tensor], device: Device)
         views,
         lr=1e-3 * recipe.peak_lr,  # so small that the weights hardly change, whatever the number of rounds
         tau=recipe.target.tau(0, 1),
+        pairs=recipe.views.pairs,
         loss_weight=recipe.loss_weight,
         micro_batches=recipe.micro_batches,
         autocast=device.autocast,
@@ -272,8 +212,8 @@ def _streamed(
             for _ in range(count):
                 use(_views(next(stream), device))
 
-        seconds = [_timed(partial(run, 2 * workers + 1), device.device) / (2 * workers + 1)]
-        return seconds + [_timed(partial(run, workers), device.device) / workers for _ in range(rounds)]
+        seconds = [timed(partial(run, 2 * workers + 1), device.device) / (2 * workers + 1)]
+        return seconds + [timed(partial(run, workers), device.device) / workers for _ in range(rounds)]
 
 
 def _views(batch: Batch, device: Device) -> list[Tensor]:
@@ -298,64 +238,6 @@ def _random_images(recipe: Recipe) -> InMemory:
     size = max(recipe.views.size, recipe.evaluation_size)
     shape = (2 * recipe.batch_size, recipe.views.channels, size, size)
     return InMemory(torch.from_numpy(random.integers(0, 256, shape, np.uint8)))
-
-
-def peak_bytes(run: Callable[[], object], device: torch.device) -> int | None:
-    """Return the most memory that a call takes beyond what is taken before it.
-
-    On CUDA it is what tensors take. On Linux it is the growth of the process, so this has to come before
-    other calls have left memory behind that could be taken again.
-    """
-    if device.type == "cuda":
-        before = torch.cuda.memory_allocated()
-        torch.cuda.reset_peak_memory_stats()
-        run()
-        torch.cuda.synchronize()
-        return torch.cuda.max_memory_allocated() - before
-    gc.collect()
-    try:
-        Path("/proc/self/clear_refs").write_text("5")  # forgets the peak so far
-        before = _status("VmRSS")
-        run()
-        return _status("VmHWM") - before
-    except OSError:
-        return None
-
-
-def _status(name: str) -> int:
-    for line in Path("/proc/self/status").read_text().splitlines():
-        if line.startswith(name):
-            return 1024 * int(line.split()[1])
-    raise OSError(f"/proc/self/status does not tell {name}")
-
-
-def machine(device: torch.device) -> dict[str, Any]:
-    """Return what a figure depends on beside the code."""
-    facts = {
-        "processor": platform.processor() or platform.machine(),
-        "cores": usable_cores(),
-        "threads": torch.get_num_threads(),
-        "memory_bytes": os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"),
-        "python": platform.python_version(),
-        "torch": torch.__version__,
-    }
-    info = Path("/proc/cpuinfo")
-    names = [line for line in info.read_text().splitlines() if "model name" in line] if info.exists() else []
-    if names:
-        facts["processor"] = names[0].split(":")[1].strip()
-    if device.type == "cuda":
-        facts["gpu"] = torch.cuda.get_device_name(device)
-    return facts
-
-
-def _timed(run: Callable[[], object], device: torch.device) -> float:
-    if device.type == "cuda":
-        torch.cuda.synchronize()
-    started = time.perf_counter()
-    run()
-    if device.type == "cuda":
-        torch.cuda.synchronize()
-    return time.perf_counter() - started
 
 
 def _timing(seconds: list[float]) -> Timing:

@@ -4,18 +4,19 @@ A table changes a base recipe cell by cell, holds what was published for each ce
 findings: which cell is better than which, by the papers. `laboratory` runs it and says which hold.
 """
 
+import difflib
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
-from byol.model.norm import BatchNorm, GroupNorm, NoNorm, Norm
-from byol.model.predictor import DirectPred, Linear, NoPredictor
+from byol.errors import UserError
+from byol.lab.changes import Change, both, put, put_in_views, put_norm
+from byol.model.norm import BatchNorm, GroupNorm, NoNorm
+from byol.model.predictor import DirectPred, LinearPredictor, NoPredictor
 from byol.model.target import ConstantEma, Fixed, Shared
 from byol.optim import AdamW, Lars, Sgd
-from byol.recipe.spec import Recipe
 
-Change = Callable[[Recipe], Recipe]
-Place = tuple[str, str]  # (row, column)
+Position = tuple[str, str]  # (row, column)
 
 
 @dataclass(frozen=True)
@@ -26,7 +27,7 @@ class Cell:
         row: its row.
         column: its column.
         change: makes the cell's recipe from the base recipe.
-        published: the figure of the paper, in percent, if there is one.
+        published: the score of the paper, in percent, if there is one.
     """
 
     row: str
@@ -46,8 +47,8 @@ class Finding:
     """
 
     sentence: str
-    better: Place
-    worse: Place
+    better: Position
+    worse: Position
 
 
 @dataclass(frozen=True)
@@ -58,7 +59,7 @@ class Table:
         name: on the command line.
         title: what is asked.
         axes: what the rows and the columns are.
-        source: where the published figures come from, and what they measure.
+        source: where the published scores come from, and what they measure.
         cells: the recipes.
         findings: of the paper.
     """
@@ -85,7 +86,7 @@ def predictor_and_target() -> Table:
     """Predictor (none, linear, MLP, DirectPred) x target (shared, moving average, fixed)."""
     predictors: dict[str, Change] = {
         "none": put(predictor=NoPredictor()),
-        "linear": put(predictor=Linear()),
+        "linear": put(predictor=LinearPredictor()),
         "MLP": put(),
         "DirectPred": put(predictor=DirectPred()),
     }
@@ -121,9 +122,9 @@ def predictor_and_target() -> Table:
             Finding("a moving average is better than a fixed target", ("MLP", "EMA"), ("MLP", "fixed")),
             Finding("an MLP predicts better than a matrix", ("MLP", "EMA"), ("linear", "EMA")),
             Finding(
-                "DirectPred is better than a learnt linear one", ("DirectPred", "EMA"), ("linear", "EMA")
+                "DirectPred is better than a learned linear one", ("DirectPred", "EMA"), ("linear", "EMA")
             ),
-            Finding("a learnt MLP is better than DirectPred", ("MLP", "EMA"), ("DirectPred", "EMA")),
+            Finding("a learned MLP is better than DirectPred", ("MLP", "EMA"), ("DirectPred", "EMA")),
         ),
     )
 
@@ -132,8 +133,8 @@ def target_decay() -> Table:
     """Constant tau from 0 to 1, beside the schedule of the base recipe."""
     published = {1.0: 18.8, 0.999: 69.8, 0.99: 72.5, 0.9: 68.4, 0.0: 0.3}
     cells = [
-        Cell(f"{tau:g}", "constant", put(target=ConstantEma(value=tau)), figure)
-        for tau, figure in published.items()
+        Cell(f"{tau:g}", "constant", put(target=ConstantEma(value=tau)), score)
+        for tau, score in published.items()
     ]
     return Table(
         "tau",
@@ -152,14 +153,14 @@ def target_decay() -> Table:
 
 
 def normalization() -> Table:
-    """Batch norm, group norm with weight standardisation, and none, with LARS and with SGD."""
+    """Batch norm, group norm with weight standardization, and none, with LARS and with SGD."""
     rows = {"BN": put_norm(BatchNorm()), "GN+WS": put_norm(GroupNorm()), "none": put_norm(NoNorm())}
     columns = {name: _OPTIMIZERS[name] for name in ("LARS", "SGD")}
     published = {("BN", "LARS"): 74.3, ("GN+WS", "LARS"): 73.9, ("none", "LARS"): 0.1}
     return Table(
         "normalization",
-        "Is batch normalisation what keeps BYOL from collapsing?",
-        ("norm", "optimiser"),
+        "Is batch normalization what keeps BYOL from collapsing?",
+        ("norm", "optimizer"),
         "BYOL works even without batch statistics (2010.10241): ImageNet, ResNet-50, linear top-1; "
         "1000 epochs, the last one 300",
         _cross(rows, columns, published),
@@ -172,19 +173,19 @@ def normalization() -> Table:
 
 def view_ops() -> Table:
     """The view's operations removed one by one."""
-    colour = {"jitter": 0.0, "grayscale": 0.0}
+    color = {"jitter": 0.0, "grayscale": 0.0}
     without = {
         "all": ({}, 72.5),
         "no flip": ({"flip": 0.0}, 71.9),
         "no blur": ({"blur": 0.0}, 71.2),
-        "no solarisation": ({"solarize": 0.0}, 72.3),
+        "no solarization": ({"solarize": 0.0}, 72.3),
         "no jitter": ({"jitter": 0.0}, 71.8),
         "no grayscale": ({"grayscale": 0.0}, 70.3),
-        "no colour": (colour, 63.4),
-        "crop only": ({**colour, "flip": 0.0, "blur": 0.0, "solarize": 0.0}, 59.4),
+        "no color": (color, 63.4),
+        "crop only": ({**color, "flip": 0.0, "blur": 0.0, "solarize": 0.0}, 59.4),
     }
     cells = tuple(
-        Cell(name, "BYOL", put_in_views(**fields), figure) for name, (fields, figure) in without.items()
+        Cell(name, "BYOL", put_in_views(**fields), score) for name, (fields, score) in without.items()
     )
     return Table(
         "views",
@@ -193,10 +194,10 @@ def view_ops() -> Table:
         "BYOL (2006.07733) Table 17: ImageNet, ResNet-50, 300 epochs, linear top-1",
         cells,
         (
-            Finding("colour matters", ("all", "BYOL"), ("no colour", "BYOL")),
-            Finding("crops alone are worst", ("no colour", "BYOL"), ("crop only", "BYOL")),
+            Finding("color matters", ("all", "BYOL"), ("no color", "BYOL")),
+            Finding("crops alone are worst", ("no color", "BYOL"), ("crop only", "BYOL")),
             Finding("blur helps a little", ("all", "BYOL"), ("no blur", "BYOL")),
-            Finding("solarisation hardly matters", ("all", "BYOL"), ("no solarisation", "BYOL")),
+            Finding("solarization hardly matters", ("all", "BYOL"), ("no solarization", "BYOL")),
             Finding("grayscale helps", ("all", "BYOL"), ("no grayscale", "BYOL")),
         ),
     )
@@ -206,7 +207,7 @@ def batch_size() -> Table:
     """The batch cut into micro-batches, gradients averaged: only batch norm sees the small batch."""
     published = {1: 72.5, 2: 72.4, 4: 72.2, 8: 72.2, 16: 71.8}
     cells = tuple(
-        Cell(f"1/{parts}", "BYOL", put(micro_batches=parts), figure) for parts, figure in published.items()
+        Cell(f"1/{parts}", "BYOL", put(micro_batches=parts), score) for parts, score in published.items()
     )
     return Table(
         "batch-size",
@@ -222,45 +223,17 @@ def batch_size() -> Table:
 
 
 def loss_scale() -> Table:
-    """The two directions of the loss summed, as published, or averaged, with three optimisers."""
+    """The two directions of the loss summed, as published, or averaged, with three optimizers."""
     rows = {"summed": put(loss_weight=1.0), "averaged": put(loss_weight=0.5)}
     return Table(
         "loss",
         "Does it matter whether the two directions are summed or averaged?",
-        ("loss", "optimiser"),
+        ("loss", "optimizer"),
         "lightly pull request 1286: ImageNet, ResNet-50, 100 epochs, linear top-1; BYOL (2006.07733) "
         "appendix F.5 says why: LARS does not adapt biases and norms",
         _cross(rows, _OPTIMIZERS, {("summed", "LARS"): 62.4, ("averaged", "LARS"): 51.4}),
         (Finding("with LARS the sum is better", ("summed", "LARS"), ("averaged", "LARS")),),
     )
-
-
-def put(**fields: Any) -> Change:
-    """Return the change that puts other values into fields of a recipe."""
-    return lambda recipe: replace(recipe, **fields)
-
-
-def put_norm(norm: Norm) -> Change:
-    """Return the change that puts another norm into encoder, projector and predictor, where they have one."""
-
-    def change(recipe: Recipe) -> Recipe:
-        parts = {name: getattr(recipe, name) for name in ("encoder", "projector", "predictor")}
-        return replace(
-            recipe,
-            **{name: replace(part, norm=norm) for name, part in parts.items() if hasattr(part, "norm")},
-        )
-
-    return change
-
-
-def put_in_views(**fields: Any) -> Change:
-    """Return the change that puts other values into both view distributions."""
-
-    def change(recipe: Recipe) -> Recipe:
-        first, second = (replace(view, **fields) for view in (recipe.views.first, recipe.views.second))
-        return replace(recipe, views=replace(recipe.views, first=first, second=second))
-
-    return change
 
 
 # Learning rates were tried on the built-in set with batch norm (docs/log.md): they are those of the small
@@ -273,20 +246,55 @@ _OPTIMIZERS: dict[str, Change] = {
 
 
 def _cross(
-    rows: dict[str, Change], columns: dict[str, Change], published: dict[Place, float]
+    rows: dict[str, Change], columns: dict[str, Change], published: dict[Position, float]
 ) -> tuple[Cell, ...]:
     return tuple(
-        Cell(row, column, _both(rows[row], columns[column]), published.get((row, column)))
+        Cell(row, column, both(rows[row], columns[column]), published.get((row, column)))
         for row in rows
         for column in columns
     )
 
 
-def _both(first: Change, second: Change) -> Change:
-    return lambda recipe: second(first(recipe))
-
-
 TABLES: dict[str, Callable[[], Table]] = {
-    make().name: make
-    for make in (predictor_and_target, target_decay, normalization, view_ops, batch_size, loss_scale)
+    "predictor-target": predictor_and_target,
+    "tau": target_decay,
+    "normalization": normalization,
+    "views": view_ops,
+    "batch-size": batch_size,
+    "loss": loss_scale,
 }
+
+
+def open_table(name: str) -> Table:
+    """Return the table of a name.
+
+    Raises:
+        UserError: there is none; the nearest name is given.
+    """
+    if name not in TABLES:
+        near = difflib.get_close_matches(name, TABLES, n=1, cutoff=0.4)
+        hint = f"did you mean {near[0]}?" if near else f"there are {', '.join(TABLES)}."
+        raise UserError(f"there is no table '{name}'; {hint}")
+    return TABLES[name]()
+
+
+@dataclass(frozen=True)
+class TableList:
+    """The tables that `byol.ablate` knows by name."""
+
+    @property
+    def value(self) -> float:
+        """How many there are."""
+        return float(len(TABLES))
+
+    def table(self) -> list[list[str]]:
+        """Return names and what they compare as rows of strings; the first row is the header."""
+        return [["table", "what it compares"], *([name, str(make.__doc__)] for name, make in TABLES.items())]
+
+    def sentence(self) -> str:
+        """Return how to run one."""
+        return f"{len(TABLES)} tables; byol ablate TABLE --out DIR runs one."
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the names with what they compare."""
+        return {"tables": dict(self.table()[1:]), "value": self.value}

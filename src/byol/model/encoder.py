@@ -1,10 +1,10 @@
 """Encoders f: images (B, C, H, W) to representations (B, D).
 
 A name alone (`ResNet`, `ConvNet`, `Timm`) is a spec, plain frozen data that a recipe holds;
-`build()` makes the network. Any `nn.Module` with the same mapping can stand in for these.
+`build(channels)` makes the network for images of that many channels. Any `nn.Module` with the same mapping
+can stand in for these. Our networks also give their maps: `stages(images)`, `strides` and `channels`.
 """
 
-import math
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -13,19 +13,11 @@ from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from byol.errors import UserError, refuse_below
+from byol.model.initialization import he_normal
 from byol.model.norm import BatchNorm, Norm
-
-_BLOCKS = {
-    18: (2, 2, 2, 2),
-    34: (3, 4, 6, 3),
-    50: (3, 4, 6, 3),
-    101: (3, 4, 23, 3),
-    152: (3, 8, 36, 3),
-    200: (3, 24, 36, 3),
-}
+from byol.model.resnet import Layers, ResNetEncoder
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -66,8 +58,15 @@ class ResNet:
         refuse_below("encoder.width", self.width, 1)
 
     def build(self, channels: int = 3) -> nn.Module:
-        """Return the network for some channels; D is 512 * width below depth 50, else 2048 * width."""
-        return ResNetEncoder(self, channels)
+        """Return the network; D is 512 * width below depth 50 and 2048 * width from there on."""
+        return ResNetEncoder(
+            depth=self.depth,
+            stem=self.stem,
+            width=self.width,
+            first_shortcut=self.first_shortcut,
+            layers=Layers(padding=self.padding, norm=self.norm, zero_gamma=self.zero_gamma),
+            channels=channels,
+        )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -95,8 +94,8 @@ class ConvNet:
             refuse_below("one of encoder.widths", width, 1)
 
     def build(self, channels: int = 3) -> nn.Module:
-        """Return the network for images of some channels; D is the last width."""
-        return ConvNetEncoder(self, channels)
+        """Return the network; D is the last width."""
+        return ConvNetEncoder(self.widths, self.norm, channels)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -111,7 +110,7 @@ class Timm:
     name: str
 
     def build(self, channels: int = 3) -> nn.Module:
-        """Return the network with pooled output, for images of some channels.
+        """Return the network with pooled output.
 
         Raises:
             UserError: timm has no network of this name.
@@ -122,8 +121,9 @@ class Timm:
             near = timm.list_models(f"{self.name[:6]}*")[:3]
             hint = f"; near it: {', '.join(near)}" if near else ""
             raise UserError(f"timm {timm.__version__} has no network named '{self.name}'{hint}.")
-        more: dict[str, Any] = {} if channels == 3 else {"in_chans": channels}
-        network: nn.Module = timm.create_model(self.name, pretrained=False, num_classes=0, **more)
+        # timm is not told of three channels, which all its networks take: some do not know the option.
+        other: dict[str, Any] = {} if channels == 3 else {"in_chans": channels}
+        network: nn.Module = timm.create_model(self.name, pretrained=False, num_classes=0, **other)
         return network
 
 
@@ -165,11 +165,10 @@ def in_eval_mode(*networks: nn.Module) -> Iterator[None]:
 
 
 class ConvNetEncoder(nn.Module):
-    """See `ConvNet`."""
+    """A chain of convolutions, see `ConvNet`."""
 
-    def __init__(self, spec: ConvNet, channels: int = 3) -> None:
+    def __init__(self, widths: tuple[int, ...], norm: Norm, channels: int) -> None:
         super().__init__()
-        widths, norm = spec.widths, spec.norm
         bias = not norm.has_shift
         layers: list[nn.Module] = [norm.conv(channels, widths[0], 4, stride=2, padding=1, bias=bias)]
         for inputs, outputs in pairwise(widths):
@@ -177,140 +176,19 @@ class ConvNetEncoder(nn.Module):
             layers += [norm.conv(inputs, outputs, 3, padding=1, bias=bias)]
         layers += [norm.after_conv(widths[-1]), nn.ReLU(inplace=True)]
         self.layers = nn.Sequential(*layers)
-        _initialize(self)
+        self.strides = tuple(2 ** (layer + 1) for layer in range(len(widths)))
+        self.channels = widths
+        he_normal(self)
+
+    def stages(self, images: Tensor) -> list[Tensor]:
+        """Return the maps after each ReLU, fine to coarse: (B, channels[i], h, w) at strides[i]."""
+        x, maps = images, []
+        for layer in self.layers:
+            x = layer(x)
+            if isinstance(layer, nn.ReLU):
+                maps.append(x)
+        return maps
 
     def forward(self, images: Tensor) -> Tensor:
+        """Return representations (B, D) of images (B, C, H, W): the mean of the coarsest map."""
         return self.layers(images).mean(dim=(2, 3))  # type: ignore[no-any-return]
-
-
-class ResNetEncoder(nn.Module):
-    """See `ResNet`. Attribute names follow torchvision, so that weights go both ways."""
-
-    def __init__(self, spec: ResNet, channels: int = 3) -> None:
-        super().__init__()
-        block = _BasicBlock if spec.depth < 50 else _Bottleneck
-        inputs = 64 * spec.width
-        if spec.stem == "imagenet":
-            self.pad1, self.conv1 = _padded_conv(spec, channels, inputs, 7, stride=2)
-            self.maxpool = _max_pool(spec)
-        else:
-            self.pad1, self.conv1 = _padded_conv(spec, channels, inputs, 3, stride=1)
-            self.maxpool = nn.Identity()
-        self.bn1 = spec.norm.after_conv(inputs)
-        groups = []
-        for group, repeats in enumerate(_BLOCKS[spec.depth]):
-            width = 64 * spec.width * 2**group
-            blocks: list[nn.Module] = []
-            for repeat in range(repeats):
-                stride = 2 if group > 0 and repeat == 0 else 1
-                is_projected = repeat == 0 and (
-                    stride == 2 or inputs != width * block.expansion or spec.first_shortcut == "projection"
-                )
-                blocks.append(block(spec, inputs, width, stride, is_projected))
-                inputs = width * block.expansion
-            groups.append(nn.Sequential(*blocks))
-        self.layer1, self.layer2, self.layer3, self.layer4 = groups
-        _initialize(self)
-
-    def forward(self, images: Tensor) -> Tensor:
-        x = self.maxpool(F.relu(self.bn1(self.conv1(self.pad1(images))), inplace=True))
-        x = self.layer4(self.layer3(self.layer2(self.layer1(x))))
-        return x.mean(dim=(2, 3))  # type: ignore[no-any-return]
-
-
-class _BasicBlock(nn.Module):
-    expansion = 1
-
-    def __init__(self, spec: ResNet, inputs: int, width: int, stride: int, is_projected: bool) -> None:
-        super().__init__()
-        self.pad1, self.conv1 = _padded_conv(spec, inputs, width, 3, stride)
-        self.bn1 = spec.norm.after_conv(width)
-        _, self.conv2 = _padded_conv(spec, width, width, 3, stride=1)
-        self.bn2 = _last_norm(spec, width)
-        self.downsample = _projection(spec, inputs, width, stride) if is_projected else nn.Identity()
-
-    def forward(self, x: Tensor) -> Tensor:
-        out = F.relu(self.bn1(self.conv1(self.pad1(x))), inplace=True)
-        out = self.bn2(self.conv2(out))
-        return F.relu(out + self.downsample(x), inplace=True)
-
-
-class _Bottleneck(nn.Module):
-    expansion = 4
-
-    def __init__(self, spec: ResNet, inputs: int, width: int, stride: int, is_projected: bool) -> None:
-        super().__init__()
-        outputs = width * self.expansion
-        self.conv1 = _conv1x1(spec, inputs, width)
-        self.bn1 = spec.norm.after_conv(width)
-        self.pad2, self.conv2 = _padded_conv(spec, width, width, 3, stride)
-        self.bn2 = spec.norm.after_conv(width)
-        self.conv3 = _conv1x1(spec, width, outputs)
-        self.bn3 = _last_norm(spec, outputs)
-        self.downsample = _projection(spec, inputs, outputs, stride) if is_projected else nn.Identity()
-
-    def forward(self, x: Tensor) -> Tensor:
-        out = F.relu(self.bn1(self.conv1(x)), inplace=True)
-        out = F.relu(self.bn2(self.conv2(self.pad2(out))), inplace=True)
-        out = self.bn3(self.conv3(out))
-        return F.relu(out + self.downsample(x), inplace=True)
-
-
-class _SamePadding(nn.Module):
-    """Pads images (B, C, H, W) as TensorFlow's SAME does for a window of `kernel` px moved by `stride`."""
-
-    def __init__(self, kernel: int, stride: int, value: float) -> None:
-        super().__init__()
-        self.kernel, self.stride, self.value = kernel, stride, value
-
-    def forward(self, x: Tensor) -> Tensor:
-        top, bottom = self._sides(x.shape[2])
-        left, right = self._sides(x.shape[3])
-        return F.pad(x, (left, right, top, bottom), value=self.value)
-
-    def _sides(self, length: int) -> tuple[int, int]:
-        windows = -(-length // self.stride)
-        total = max((windows - 1) * self.stride + self.kernel - length, 0)
-        return total // 2, total - total // 2
-
-
-def _padded_conv(
-    spec: ResNet, inputs: int, outputs: int, kernel: int, stride: int
-) -> tuple[nn.Module, nn.Module]:
-    """Return a convolution that keeps the side up to its stride, and what has to pad before it."""
-    bias = not spec.norm.has_shift
-    if spec.padding == "symmetric" or stride == 1:  # an odd kernel of stride 1 is padded alike by both
-        conv = spec.norm.conv(inputs, outputs, kernel, stride=stride, padding=kernel // 2, bias=bias)
-        return nn.Identity(), conv
-    return _SamePadding(kernel, stride, 0.0), spec.norm.conv(
-        inputs, outputs, kernel, stride=stride, bias=bias
-    )
-
-
-def _conv1x1(spec: ResNet, inputs: int, outputs: int, stride: int = 1) -> nn.Module:
-    return spec.norm.conv(inputs, outputs, 1, stride=stride, bias=not spec.norm.has_shift)
-
-
-def _max_pool(spec: ResNet) -> nn.Module:
-    if spec.padding == "symmetric":
-        return nn.MaxPool2d(3, stride=2, padding=1)
-    return nn.Sequential(_SamePadding(3, 2, -math.inf), nn.MaxPool2d(3, stride=2))
-
-
-def _projection(spec: ResNet, inputs: int, outputs: int, stride: int) -> nn.Module:
-    return nn.Sequential(_conv1x1(spec, inputs, outputs, stride), spec.norm.after_conv(outputs))
-
-
-def _last_norm(spec: ResNet, channels: int) -> nn.Module:
-    norm = spec.norm.after_conv(channels)
-    if spec.zero_gamma and isinstance(getattr(norm, "weight", None), nn.Parameter):
-        nn.init.zeros_(norm.get_parameter("weight"))
-    return norm
-
-
-def _initialize(network: nn.Module) -> None:
-    # He's normal initialisation over the fan-out, as torchvision does for ResNets; a recipe can have the
-    # official code's instead (`initialization`). Reproductions work with either (method notes 1.3).
-    for module in network.modules():
-        if isinstance(module, nn.Conv2d):
-            nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")

@@ -82,7 +82,7 @@ class SimSiamProjector:
 
 
 class Head(nn.Sequential):
-    """Layers that are learnt by gradient alone."""
+    """Layers that are learned by gradient alone."""
 
-    def fit(self, projections: Iterable[Tensor], targets: Sequence[Tensor]) -> None:
-        """Do nothing: the optimiser moves it."""
+    def fit(self, tasks: Iterable[tuple[Tensor, Sequence[Tensor]]]) -> None:
+        """Do nothing: the optimizer learns it."""

@@ -1,25 +1,26 @@
-"""Predictors q beside the paper's `Mlp`: learnt linear ones, none, and those in closed form.
+"""Predictors q beside the paper's `Mlp`: learned linear ones, none, and those in closed form.
 
 Each spec's `build(P)` returns a module (B, P) to (B, P) with a method `fit`, the slot `algorithm.Predictor`.
 """
 
 from collections.abc import Iterable, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any, Literal
 
 import torch
-import torch.distributed
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from byol.errors import UserError, refuse_below
 from byol.model.head import Head
 from byol.objective import unit
+from byol.system.collective import mean_over_ranks
 
 
 @dataclass(frozen=True, kw_only=True)
 class NoPredictor:
-    """The predictor left out: q(z) = z. Collapses unless the target is held fast; for controls."""
+    """No predictor, q(z) = z: a control, which collapses unless the target stays fixed."""
 
     kind: Literal["none"] = "none"
 
@@ -29,8 +30,8 @@ class NoPredictor:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Linear:
-    """One matrix, learnt, without bias.
+class LinearPredictor:
+    """One matrix, learned, without bias.
 
     Source: BYOL (2006.07733), Table 14 (one layer); DirectPred (2102.06810), Table 3.
     """
@@ -44,7 +45,7 @@ class Linear:
 
 @dataclass(frozen=True, kw_only=True)
 class SymmetricLinear:
-    """One symmetric matrix, learnt: (A + A^T) / 2.
+    """One symmetric matrix, learned: (A + A^T) / 2.
 
     Source: DirectPred (2102.06810), Table 3.
     """
@@ -84,16 +85,16 @@ class SimSiamPredictor:
 
 @dataclass(frozen=True, kw_only=True)
 class DirectPred:
-    """DirectPred: a matrix that is set from the eigenvalues of the projections' correlation, not learnt.
+    """DirectPred: a matrix that is set from the eigenvalues of the projections' correlation, not learned.
 
     W = U diag(p) U^T with F = U diag(s) U^T and p_j = sqrt(s_j / max s) + epsilon, at least 1e-4. This is the
     authors' code; Eq. 18 adds epsilon * max s to sqrt(s_j) instead. The loss does not see the scale of W, so
     the two differ in the floor under small eigenvalues alone: epsilon here, epsilon * sqrt(max s) there.
 
     Args:
-        rho: share of the old average kept, F <- rho F + (1 - rho) mean z z^T, in [0, 1), per micro-batch.
+        rho: fraction of the old average kept, F <- rho F + (1 - rho) mean z z^T, in [0, 1), per micro-batch.
         epsilon: the floor, >= 0.
-        every: batches from one setting of W to the next; in between it is learnt by gradient.
+        every: batches from one setting of W to the next; in between it is learned by gradient.
 
     Source: DirectPred (2102.06810), Eq. 18 and 19; luckmatters `byol_trainer.py:57-98, 265-275, 592-674`.
     """
@@ -117,10 +118,10 @@ class DirectCopy:
     """DirectCopy: DirectPred without the eigen-decomposition, W = F / |F| + epsilon I, |F| the spectral norm.
 
     Args:
-        rho: share of the old average kept, in [0, 1).
+        rho: fraction of the old average kept, in [0, 1).
         epsilon: of the identity that is added, >= 0.
 
-    Source: DirectCopy (2110.04947). The text was not at hand: normalisation and epsilon follow what others
+    Source: DirectCopy (2110.04947). The text was not at hand: normalization and epsilon follow what others
         quote of it (docs/algorithm.md).
     """
 
@@ -172,29 +173,30 @@ class DirectPredictor(nn.Module):
         return F.linear(projection, self.weight)
 
     @torch.no_grad()
-    def fit(self, projections: Iterable[Tensor], targets: Sequence[Tensor]) -> None:
-        """Set W from the average so far, then take these projections (B, P) into the average."""
-        if self.batches > 0 and self.batches % self.every == 0:
-            self.weight.copy_(self.closed_form())
-        rows = torch.cat(list(projections)).to(self.correlation.dtype)
-        new = _mean_over_processes(rows.T @ rows / len(rows))
-        self.correlation.lerp_(new, 1.0 - self.rho if self.batches else 1.0)
+    def fit(self, tasks: Iterable[tuple[Tensor, Sequence[Tensor]]]) -> None:
+        """Set W from the average so far, then add these projections (B, P) to the average."""
+        rows = torch.cat([z for z, _ in tasks]).to(self.correlation.dtype)
+        with _full_precision(rows):
+            if self.batches > 0 and self.batches % self.every == 0:
+                self.weight.copy_(self.closed_form())
+            new = mean_over_ranks(rows.T @ rows / len(rows))
+            self.correlation.lerp_(new, 1.0 - self.rho if self.batches else 1.0)
         self.batches += 1
 
     def closed_form(self) -> Tensor:
         """Return W (P, P) of the average so far."""
         values, vectors = torch.linalg.eigh(_finite(self.correlation))
-        shares = values.clamp_min(0) / values[-1].clamp_min(torch.finfo(values.dtype).tiny)
-        floored = (shares.sqrt() + self.epsilon).clamp_min(1e-4)
+        fractions = values.clamp_min(0) / values[-1].clamp_min(torch.finfo(values.dtype).tiny)
+        floored = (fractions.sqrt() + self.epsilon).clamp_min(1e-4)
         w: Tensor = (vectors * floored) @ vectors.T
         return w
 
     def get_extra_state(self) -> dict[str, Any]:
-        """Return what no tensor holds: the number of batches taken in."""
+        """Return what no tensor holds: the number of batches in the average."""
         return {"batches": self.batches}
 
     def set_extra_state(self, state: dict[str, Any]) -> None:
-        """Take over what `get_extra_state` returned."""
+        """Restore what `get_extra_state` returned."""
         self.batches = state["batches"]
 
 
@@ -223,14 +225,15 @@ class OptimalPredictor(nn.Module):
         return F.linear(projection, self.weight)
 
     @torch.no_grad()
-    def fit(self, projections: Iterable[Tensor], targets: Sequence[Tensor]) -> None:
-        """Set W to the least-squares solution over all directions of this batch."""
-        pairs = [(z, t) for i, z in enumerate(projections) for j, t in enumerate(targets) if i != j]
+    def fit(self, tasks: Iterable[tuple[Tensor, Sequence[Tensor]]]) -> None:
+        """Set W to the least-squares solution over all predictions of this batch."""
+        pairs = [(z, target) for z, targets in tasks for target in targets]
         inputs = torch.cat([z for z, _ in pairs]).to(self.weight.dtype)
-        outputs = torch.cat([unit(t) for _, t in pairs]).to(self.weight.dtype)
-        gram = _mean_over_processes(inputs.T @ inputs / len(inputs))
-        cross = _mean_over_processes(outputs.T @ inputs / len(inputs))
-        self.weight.copy_(cross @ torch.linalg.pinv(_finite(gram), hermitian=True))
+        outputs = torch.cat([unit(target) for _, target in pairs]).to(self.weight.dtype)
+        with _full_precision(inputs):
+            gram = mean_over_ranks(inputs.T @ inputs / len(inputs))
+            cross = mean_over_ranks(outputs.T @ inputs / len(inputs))
+            self.weight.copy_(cross @ torch.linalg.pinv(_finite(gram), hermitian=True))
 
 
 class _Symmetric(nn.Module):
@@ -257,16 +260,13 @@ def spectral_norm(matrix: Tensor, squarings: int = 5) -> Tensor:
     return vector @ matrix @ vector
 
 
-def _mean_over_processes(value: Tensor) -> Tensor:
-    """Return the mean over all processes that train together; the value itself when there is one."""
-    if torch.distributed.is_available() and torch.distributed.is_initialized():
-        torch.distributed.all_reduce(value)
-        value = value / torch.distributed.get_world_size()
-    return value
+def _full_precision(like: Tensor) -> AbstractContextManager[object]:
+    """Context for the closed forms inside somebody's mixed precision: they would not survive bfloat16."""
+    return torch.autocast(like.device.type, enabled=False)
 
 
 def _finite(matrix: Tensor) -> Tensor:
-    """Return a matrix that can be decomposed, also of a run that diverged: its loss is what tells of that."""
+    """Return a matrix that can be decomposed even in a run that diverged; its loss says that it did."""
     return matrix.nan_to_num(0.0, 0.0, 0.0)
 
 

@@ -18,7 +18,7 @@ class Ema:
     """The paper's target: an exponential moving average of the online network, tau rising to 1.
 
     Args:
-        tau_base: share of the target kept at the first step, in [0, 1].
+        tau_base: fraction of the target kept at the first step, in [0, 1].
 
     Raises:
         UserError: tau_base lies outside [0, 1].
@@ -45,7 +45,7 @@ class ConstantEma:
     """A moving average with one tau from beginning to end (BYOL, Table 5a; DirectPred, 2102.06810).
 
     Args:
-        value: share of the target kept at every step, in [0, 1].
+        value: fraction of the target kept at every step, in [0, 1].
 
     Raises:
         UserError: the value lies outside [0, 1].
@@ -69,16 +69,16 @@ class ConstantEma:
 
 @dataclass(frozen=True, kw_only=True)
 class Fixed:
-    """The target stays as it was drawn, at random: tau = 1 (BYOL, Table 5a: 18.8 %)."""
+    """The target keeps its random initial weights: tau = 1 (BYOL, Table 5a: 18.8 %)."""
 
     kind: Literal["fixed"] = "fixed"
 
     def build(self, online: Online) -> "FixedTarget":
-        """Return the target network, a copy of the online one as it stands."""
+        """Return the target network, a copy of the online one at this moment."""
         return FixedTarget(online)
 
     def tau(self, step: int, total_steps: int) -> float:
-        """Return 1: all is kept."""
+        """Return 1: the target is kept whole."""
         return 1.0
 
 
@@ -89,11 +89,11 @@ class Shared:
     kind: Literal["shared"] = "shared"
 
     def build(self, online: Online) -> "SharedTarget":
-        """Return the target, which holds nothing."""
+        """Return the target, which has no parameters of its own."""
         return SharedTarget()
 
     def tau(self, step: int, total_steps: int) -> float:
-        """Return 0: nothing old is kept."""
+        """Return 0: nothing of the old target is kept."""
         return 0.0
 
 
@@ -132,7 +132,7 @@ class FixedTarget(EmaTarget):
 
 
 class SharedTarget(nn.Module):
-    """The online projection itself, constant to the gradient."""
+    """The online projection itself, detached from the graph."""
 
     def forward(self, view: Tensor, branch: Callable[[], Branch]) -> Tensor:
         """Return z (B, P) of the same view's online branch, detached."""

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from byol.data.images import Images
 from byol.data.loader import batches
+from byol.page.plots import draw_baselines, label, new_figure, save_figure
 from byol.recipe.spec import Recipe
 from byol.run.folder import RunFolder
 from byol.run.record import read
@@ -22,18 +23,16 @@ def draw_figure(folder: RunFolder, recipe: Recipe, images: Images) -> None:
     Args:
         folder: of the run, whose records are drawn.
         recipe: whose views are shown, those of step 0.
-        images: the set that the run learnt from.
+        images: the set that the run learned from.
     """
-    from matplotlib.figure import Figure
-
     events = read(folder.metrics)
-    figure = Figure(figsize=(9.0, 3.2), layout="constrained")
+    figure = new_figure(9.0, 3.2)
     left, right = figure.subplots(1, 2, width_ratios=(1.5, 1.0))
     left.imshow(_sheet(recipe, images), interpolation="nearest")
     left.set_title(f"{recipe.name}: images, view 1, view 2", fontsize=9)
     left.axis("off")
     _curves(right, events)
-    figure.savefig(folder.figure, dpi=150, metadata={"Software": "byol"})
+    save_figure(figure, folder.figure)
 
 
 def _sheet(recipe: Recipe, images: Images) -> NDArray[np.float32]:
@@ -66,14 +65,11 @@ def _curves(axes: Any, events: list[dict[str, Any]]) -> None:
     if judged:
         steps = [event["step"] for event in judged]
         axes.plot(steps, [event["knn_top1"] for event in judged], marker=".", label="this encoder")
-        axes.axhline(judged[-1]["knn_top1_pixels"], linestyle="--", color="C1", label="raw pixels")
-        axes.axhline(judged[-1]["knn_top1_random"], linestyle=":", color="C2", label="random initialisation")
-        axes.set_ylabel("kNN top-1, % (part of the images)", fontsize=8)
+        last = judged[-1]
+        draw_baselines(axes.axhline, pixels=last["knn_top1_pixels"], random=last["knn_top1_random"])
+        label(axes, x="step", y="kNN top-1, % (part of the images)")
         axes.legend(fontsize=7, loc="lower right")
     else:
         trained = [event for event in events if event["kind"] == "train"]
         axes.plot([event["step"] for event in trained], [event["loss"] for event in trained])
-        axes.set_ylabel("loss", fontsize=8)
-    axes.set_xlabel("step", fontsize=8)
-    axes.tick_params(labelsize=7)
-    axes.grid(alpha=0.3)
+        label(axes, x="step", y="loss")

@@ -5,21 +5,21 @@ change the result (where to write, how many workers) is an argument of `pretrain
 """
 
 import json
+import os
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import Field, TypeAdapter, ValidationError
 
 from byol.data.image.views import MultiCrop, TwoViews
-from byol.errors import UserError, refuse_below, refuse_seed
+from byol.errors import UserError, refuse_not_whole, refuse_seed
 from byol.model.encoder import ConvNet, ResNet, Timm
 from byol.model.head import Mlp, SimSiamProjector
 from byol.model.initialization import Initialization
 from byol.model.predictor import (
     DirectCopy,
     DirectPred,
-    Linear,
+    LinearPredictor,
     NoPredictor,
     OptimalLinear,
     SimSiamPredictor,
@@ -28,9 +28,17 @@ from byol.model.predictor import (
 from byol.model.target import ConstantEma, Ema, Fixed, Shared
 from byol.optim import AdamW, Lars, Sgd
 from byol.schedule import ConstantRate, FollowingRate
+from byol.system.files import given_path
 
 Predictor = (
-    Mlp | Linear | SymmetricLinear | SimSiamPredictor | DirectPred | DirectCopy | OptimalLinear | NoPredictor
+    Mlp
+    | LinearPredictor
+    | SymmetricLinear
+    | SimSiamPredictor
+    | DirectPred
+    | DirectCopy
+    | OptimalLinear
+    | NoPredictor
 )
 
 
@@ -49,7 +57,7 @@ class Recipe:
         predictor: q.
         target: what predictions are compared with, and its tau.
         optimizer: over theta, with the learning rate per 256 images.
-        batch_size: images per optimiser step, over all processes.
+        batch_size: images per optimizer step, over all processes.
         epochs: passes over the images.
         warmup_epochs: passes during which the learning rate rises from 0; may be a fraction.
         predictor_lr: learning rate of the predictor, beside that of the rest.
@@ -58,7 +66,7 @@ class Recipe:
             one part at a time (BYOL, Table 16).
         initialization: of all weights, see `model.initialization`.
         precision: "auto" takes what is fast on the machine; else "bf16" or "float32".
-        seed: of initialisation, order and views, in [0, 2**31).
+        seed: of initialization, order and views, in [0, 2**31).
     """
 
     name: str
@@ -81,12 +89,13 @@ class Recipe:
     seed: int = 0
 
     def __post_init__(self) -> None:
+        refuse_not_whole("batch_size", self.batch_size, 0)
         if self.batch_size < 2:
             raise UserError(
                 f"batch_size is {self.batch_size}, but batch norm needs 2 images or more to have a variance."
             )
-        refuse_below("epochs", self.epochs, 1)
-        refuse_below("evaluation_size", self.evaluation_size, 1)
+        refuse_not_whole("epochs", self.epochs, 1)
+        refuse_not_whole("evaluation_size", self.evaluation_size, 1)
         refuse_seed(self.seed)
         if not 1 <= self.micro_batches <= self.batch_size // 2 or self.batch_size % self.micro_batches:
             raise UserError(
@@ -109,7 +118,7 @@ class Recipe:
         return self.optimizer.base_lr * self.batch_size / 256
 
     def steps_per_epoch(self, num_images: int) -> int:
-        """Return the optimiser steps of one pass; images that do not fill a batch wait for the next pass.
+        """Return the optimizer steps of one pass; images that do not fill a batch wait for the next pass.
 
         Raises:
             UserError: the batch is larger than the set.
@@ -125,6 +134,10 @@ class Recipe:
         """Return the recipe as JSON values."""
         return json.loads(json.dumps(asdict(self)))  # type: ignore[no-any-return]
 
+    def fields(self) -> dict[str, Any]:
+        """Return field path, such as "target.tau_base" -> value."""
+        return _flatten(self.to_json())
+
 
 def from_json(text: str, origin: str) -> Recipe:
     """Read a recipe; unknown keys and wrong types are refused, not guessed at.
@@ -134,22 +147,40 @@ def from_json(text: str, origin: str) -> Recipe:
         origin: where the text comes from, for the message.
 
     Raises:
-        UserError: the first thing wrong, with its place.
+        UserError: the first thing wrong, naming its field.
     """
     try:
         return TypeAdapter(Recipe).validate_json(text, strict=True, extra="forbid")
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
-        place = ".".join(str(part) for part in first["loc"]) or "the file"
-        raise UserError(f"{origin}: {place}: {first['msg']} (found {first['input']!r:.80}).") from error
+        field = ".".join(str(part) for part in first["loc"]) or "the file"
+        raise UserError(f"{origin}: {field}: {first['msg']} (found {first['input']!r:.80}).") from error
 
 
-def read_recipe(path: Path) -> Recipe:
+def refuse_wrong_types(recipe: Recipe) -> None:
+    """Raise a UserError, naming the field, where a recipe that was built in Python could not be read again.
+
+    Python takes any value for any field, and what `recipe.json` cannot say cannot be resumed or repeated.
+    """
+    if not isinstance(recipe, Recipe):
+        raise UserError(f"recipe is a {type(recipe).__name__}; give a Recipe.")
+    try:
+        text = json.dumps(recipe.to_json())
+    except (TypeError, ValueError) as error:
+        raise UserError(f"recipe '{recipe.name}' holds what JSON cannot say: {error}.") from error
+    from_json(text, f"recipe '{recipe.name}'")
+
+
+def read_recipe(path: str | os.PathLike[str]) -> Recipe:
     """Read a recipe from a JSON file, such as the `recipe.json` of a run.
+
+    Args:
+        path: of the file; `~` is the home folder.
 
     Raises:
         UserError: there is no such file, or it is not a recipe.
     """
+    path = given_path(path, "say which recipe: the path of a .json.")
     try:
         text = path.read_text()
     except OSError as error:
@@ -159,7 +190,7 @@ def read_recipe(path: Path) -> Recipe:
 
 def diff(left: Recipe, right: Recipe) -> list[tuple[str, Any, Any]]:
     """Return (field path, left value, right value) wherever two recipes differ; a missing side is None."""
-    a, b = _flatten(left.to_json()), _flatten(right.to_json())
+    a, b = left.fields(), right.fields()
     return [(key, a.get(key), b.get(key)) for key in {**a, **b} if a.get(key) != b.get(key)]
 
 

@@ -1,7 +1,6 @@
 """Checkpoints: written under a temporary name, synced, renamed, kept as a small rotation."""
 
 import errno
-import os
 import pickle
 import re
 from pathlib import Path
@@ -10,6 +9,7 @@ from typing import Any
 import torch
 
 from byol.errors import UserError
+from byol.system.files import whole_file
 
 FORMAT = 3
 KEEP = 2
@@ -21,24 +21,18 @@ def save(folder: Path, step: int, state: dict[str, Any]) -> Path:
 
     Args:
         folder: of the checkpoints.
-        step: optimiser steps done.
+        step: optimizer steps done.
         state: tensors, numbers, strings, lists and dicts only.
 
     Raises:
         UserError: the disk is full or not writable; the earlier checkpoints stay as they are.
     """
     path = folder / f"step-{step:09d}.pt"
-    temporary = folder / f".{path.name}.tmp"
     try:
-        with temporary.open("wb") as file:
+        with whole_file(path, is_only_writer=True, is_synced=True) as file:
             torch.save({"format": FORMAT, "step": step, **state}, file)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
-        _sync_folder(folder)
     except (OSError, RuntimeError) as error:
         # torch's zip writer turns a failed write into a RuntimeError of its own, with the OSError behind it.
-        temporary.unlink(missing_ok=True)
         cause = error if isinstance(error, OSError) else error.__context__
         if not isinstance(cause, OSError):
             raise
@@ -75,13 +69,3 @@ def load(path: Path, device: torch.device) -> dict[str, Any]:
 
 def _all(folder: Path) -> list[Path]:
     return sorted(path for path in folder.glob("step-*.pt") if _NAME.fullmatch(path.name))
-
-
-def _sync_folder(folder: Path) -> None:
-    # The rename itself must be on disk before older checkpoints are deleted.
-    if os.name == "posix":
-        descriptor = os.open(folder, os.O_RDONLY)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)

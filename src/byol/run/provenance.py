@@ -1,4 +1,4 @@
-"""What a metric needs to be repeated: command, commit, versions, machine, date."""
+"""What a number needs to be repeated: command, commit, versions, machine, date."""
 
 import platform
 import subprocess
@@ -12,7 +12,7 @@ from byol.system.device import usable_cores
 
 
 def provenance(**more: Any) -> dict[str, Any]:
-    """Return what a figure needs to be repeated: command, commit, versions, machine, date."""
+    """Return what a number needs to be repeated: command, commit, versions, machine, date."""
     commit = _git("rev-parse", "HEAD")
     return {
         "command": sys.argv,

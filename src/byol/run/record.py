@@ -6,6 +6,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
+from byol.system.files import whole_file
+
 
 class Recorder:
     """Appends events to `metrics.jsonl` and to TensorBoard files in the same folder.
@@ -42,13 +44,13 @@ class Recorder:
         self._board.close()
 
 
-class Silence:
-    """A recorder that writes nothing, for the processes beside the first."""
+class NullRecorder:
+    """A recorder that writes nothing, for the ranks beside 0."""
 
     def write(self, kind: str, step: int, **values: Any) -> None:
         """Do nothing."""
 
-    def __enter__(self) -> "Silence":
+    def __enter__(self) -> "NullRecorder":
         return self
 
     def __exit__(
@@ -65,6 +67,5 @@ def read(path: Path) -> list[dict[str, Any]]:
 
 def _forget_after(path: Path, step: int) -> None:
     kept = [event for event in read(path) if event["step"] <= step]
-    temporary = path.with_name(f".{path.name}.tmp")
-    temporary.write_text("".join(json.dumps(event) + "\n" for event in kept))
-    temporary.replace(path)
+    with whole_file(path, is_only_writer=True) as file:
+        file.write("".join(json.dumps(event) + "\n" for event in kept).encode())

@@ -9,19 +9,17 @@ from functools import partial
 from typing import ClassVar, Literal
 
 import torch
-import torch.distributed
-from torch import Tensor
 
 PrecisionName = Literal["auto", "bf16", "float32"]
 
 
 @dataclass(frozen=True)
 class Device:
-    """Where this process computes, in which precision, and its place among the processes.
+    """Where this process computes, in which precision, and its rank among the processes.
 
     Args:
         device: of networks and views.
-        precision: "bf16" (autocast; loss, normalisation and statistics stay float32) or "float32".
+        precision: "bf16" (autocast; loss, normalization and statistics stay float32) or "float32".
         rank: of this process, in [0, world_size).
         world_size: processes that train together.
     """
@@ -40,13 +38,6 @@ class Device:
         if self.precision == "float32":
             return nullcontext
         return partial(torch.autocast, self.device.type, dtype=torch.bfloat16)
-
-    def mean(self, value: Tensor) -> Tensor:
-        """Return the mean of a tensor over all processes (the tensor itself when there is one)."""
-        if self.world_size > 1:
-            torch.distributed.all_reduce(value)
-            value = value / self.world_size
-        return value
 
 
 def pick_device(precision: PrecisionName = "auto", gpu: int | None = None) -> Device:

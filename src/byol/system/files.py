@@ -1,29 +1,76 @@
 """Files that appear under their name only when they are complete."""
 
 import json
+import os
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any
 
+from byol.errors import UserError
+
+
+def given_path(path: object, missing: str) -> Path:
+    """Return a path that a person gave, with `~` as the home folder.
+
+    Args:
+        path: what was given, a string or anything that stands for a path.
+        missing: what to say where nothing was given.
+
+    Raises:
+        UserError: nothing was given, or it is no path.
+    """
+    if path is None or path == "":
+        raise UserError(missing)
+    if not isinstance(path, str | os.PathLike):
+        raise UserError(f"a path is wanted, not a {type(path).__name__}: {missing}")
+    return Path(path).expanduser()
+
 
 @contextmanager
-def whole_file(path: Path) -> Iterator[IO[bytes]]:
-    """Open a cache file for writing that appears under its name only when it is complete."""
+def whole_file(path: Path, *, is_only_writer: bool = False, is_synced: bool = False) -> Iterator[IO[bytes]]:
+    """Open a file for writing that appears under its name only when it is complete.
+
+    Args:
+        path: its name; missing folders above it are made.
+        is_only_writer: nobody else writes this file. It then has one temporary name, so that a process that
+            was killed leaves no more than one behind, and everybody may read it. By default several processes
+            may write it at once (a cache), the last one wins, and only its owner may read it.
+        is_synced: have it on the disk, under its name, before this returns.
+
+    Raises:
+        OSError: it cannot be written; what stood under the name before is left as it was.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.NamedTemporaryFile(dir=path.parent, prefix=path.name, delete=False) as stream:
-        try:
+    if is_only_writer:
+        stream: Any = path.with_name(f".{path.name}.tmp").open("wb")
+    else:
+        stream = tempfile.NamedTemporaryFile(dir=path.parent, prefix=path.name, delete=False)  # noqa: SIM115
+    temporary = Path(stream.name)
+    try:
+        with stream:
             yield stream
-            stream.close()
-            Path(stream.name).replace(path)
-        finally:
-            Path(stream.name).unlink(missing_ok=True)
+            if is_synced:
+                stream.flush()
+                os.fsync(stream.fileno())
+        temporary.replace(path)
+        if is_synced:
+            _sync_folder(path.parent)
+    finally:
+        temporary.unlink(missing_ok=True)
 
 
 def write_json(path: Path, value: Any) -> None:
-    """Write a JSON file under a temporary name, then rename: a reader never sees half of it."""
-    temporary = path.with_name(f".{path.name}.tmp")
-    temporary.parent.mkdir(parents=True, exist_ok=True)
-    temporary.write_text(json.dumps(value, indent=2) + "\n")
-    temporary.replace(path)
+    """Write a JSON file whole: a reader never sees half of it."""
+    with whole_file(path, is_only_writer=True) as stream:
+        stream.write(f"{json.dumps(value, indent=2)}\n".encode())
+
+
+def _sync_folder(folder: Path) -> None:
+    if os.name == "posix":  # elsewhere a folder cannot be opened
+        descriptor = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)

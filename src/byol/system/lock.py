@@ -7,7 +7,7 @@ from pathlib import Path
 
 
 @contextmanager
-def alone(lock: Path) -> Iterator[None]:
+def exclusive_lock(lock: Path) -> Iterator[None]:
     """Let one process at a time in; the system lets go of it when the process ends, however it ends.
 
     Args:

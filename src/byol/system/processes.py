@@ -13,7 +13,7 @@ from typing import Any, ParamSpec, TypeVar
 
 import torch
 import torch.distributed
-from torch import Tensor, nn
+from torch import Tensor
 
 from byol.errors import UserError
 from byol.system.device import Device, PrecisionName, pick_device, usable_cores
@@ -21,8 +21,7 @@ from byol.system.device import Device, PrecisionName, pick_device, usable_cores
 P = ParamSpec("P")
 T = TypeVar("T")
 
-_BUCKET_BYTES = 32 << 20  # large enough that a message's latency does not count
-_PATIENCE = timedelta(days=1)  # the first process may judge for long; one that dies is noticed at once
+_PATIENCE = timedelta(days=1)  # rank 0 may judge for long; a process that dies is noticed at once
 
 
 @dataclass(frozen=True)
@@ -46,8 +45,8 @@ class Processes:
     host: torch.distributed.ProcessGroup | None = None
 
     @property
-    def is_first(self) -> bool:
-        """Whether this one writes and speaks."""
+    def is_rank_zero(self) -> bool:
+        """Whether this is the process that writes and speaks."""
         return self.rank == 0
 
     def device(self, precision: PrecisionName) -> Device:
@@ -56,7 +55,7 @@ class Processes:
             return pick_device(precision)
         return replace(pick_device(precision, self.local_rank), rank=self.rank, world_size=self.world_size)
 
-    def most(self, *values: int) -> tuple[int, ...]:
+    def max_over_ranks(self, *values: int) -> tuple[int, ...]:
         """Return the largest of each value over all processes."""
         if self.host is None:
             return values
@@ -94,15 +93,15 @@ class Processes:
             yield
         except (UserError, OSError) as error:
             mine = error
-        if self.most(mine is not None) == (1,):
+        if self.max_over_ranks(mine is not None) == (1,):
             told = [sentence for sentence in self.gathered(mine and str(mine)) if sentence]
             raise mine or UserError(told[0])
 
-    def by_first(self, work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
-        """Let the first process do something while the others wait; return to all what it returned."""
+    def on_rank_zero(self, work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+        """Let rank 0 do something while the others wait; return to all what it returned."""
         result: list[Any] = [None]
         with self.agreed():
-            if self.is_first:
+            if self.is_rank_zero:
                 result = [work(*args, **kwargs)]
         if self.host is not None:
             torch.distributed.broadcast_object_list(result, 0, self.host)
@@ -110,14 +109,14 @@ class Processes:
 
     @contextmanager
     def in_turn(self) -> Iterator[None]:
-        """Context that the first process of each machine enters alone, the others after it (for caches)."""
+        """Context that one process of each machine enters first, the others after it (for caches)."""
         if self.local_rank > 0:
-            self.most(0)
+            self.max_over_ranks(0)
         try:
             yield
         finally:
             if self.local_rank == 0:
-                self.most(0)
+                self.max_over_ranks(0)
 
 
 @contextmanager
@@ -171,48 +170,3 @@ def joined() -> Iterator[Processes]:
         torch.set_num_threads(threads)
         if is_ours and torch.distributed.is_initialized():
             torch.distributed.destroy_process_group()
-
-
-@torch.no_grad()
-def start_alike(*networks: nn.Module) -> None:
-    """Give networks the parameters and buffers that the first process has."""
-    for network in networks:
-        for tensor in (*network.parameters(), *network.buffers()):
-            whole = tensor.contiguous()
-            torch.distributed.broadcast(whole, 0)
-            tensor.copy_(whole)
-
-
-def average_gradients(optimizer: torch.optim.Optimizer) -> None:
-    """Make an optimiser replace the gradients by their means over all processes before each of its steps.
-
-    However many backward passes a step has, its gradients travel once (docs/decisions/0012).
-    """
-    optimizer.register_step_pre_hook(_average)
-
-
-@torch.no_grad()
-def _average(optimizer: torch.optim.Optimizer, args: Any, kwargs: Any) -> None:
-    gradients = [p.grad for group in optimizer.param_groups for p in group["params"] if p.grad is not None]
-    pending = []
-    for bucket in _buckets(gradients):
-        flat = torch.cat([gradient.flatten() for gradient in bucket])
-        pending.append((bucket, flat, torch.distributed.all_reduce(flat, async_op=True)))
-    for bucket, flat, work in pending:
-        assert work is not None
-        work.wait()
-        flat /= torch.distributed.get_world_size()
-        parts = torch.split(flat, [gradient.numel() for gradient in bucket])
-        torch._foreach_copy_(bucket, [part.view_as(g) for part, g in zip(parts, bucket, strict=True)])
-
-
-def _buckets(tensors: list[Tensor]) -> Iterator[list[Tensor]]:
-    """Yield tensors of one dtype together, up to `_BUCKET_BYTES`."""
-    for dtype in dict.fromkeys(tensor.dtype for tensor in tensors):
-        bucket: list[Tensor] = []
-        for tensor in (tensor for tensor in tensors if tensor.dtype == dtype):
-            if bucket and sum(t.nbytes for t in (*bucket, tensor)) > _BUCKET_BYTES:
-                yield bucket
-                bucket = []
-            bucket.append(tensor)
-        yield bucket

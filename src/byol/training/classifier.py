@@ -1,4 +1,4 @@
-"""The online classifier: a linear layer that watches the representations while they are learnt.
+"""The online classifier: a linear layer that watches the representations while they are learned.
 
 It is the official code's way to see how training goes. Labels reach this layer and nothing else: it is fed
 the first view's representation with its gradient stopped, so the encoder is the same with and without it.
@@ -14,23 +14,23 @@ from byol.model.initialization import truncated_normal
 
 
 class BuildsOptimizer(Protocol):
-    """A spec of an optimiser, such as `optim.Lars`."""
+    """A spec of an optimizer, such as `optim.Lars`."""
 
     def build(self, network: nn.Module) -> torch.optim.Optimizer:
-        """Return the optimiser over the parameters of a network."""
+        """Return the optimizer over the parameters of a network."""
 
 
 class OnlineClassifier(nn.Module):
-    """One linear layer with an optimiser of its own, made by the same spec as the online network's.
+    """One linear layer with an optimizer of its own, made by the same spec as the online network's.
 
-    The official code adds the cross-entropy to the loss and lets one optimiser move both. No gradient passes
+    The official code adds the cross-entropy to the loss and lets one optimizer move both. No gradient passes
     between them and every update is per parameter, so to move them apart gives the same weights
     (tests/test_reference.py).
 
     Args:
         dim: D of the representations.
         num_classes: number of classes.
-        optimizer: spec of the optimiser.
+        optimizer: spec of the optimizer.
 
     Source: official `byol_experiment.py:163, 175, 256-276`.
     """
@@ -56,7 +56,7 @@ class OnlineClassifier(nn.Module):
         return loss.detach()
 
     def state(self) -> dict[str, Any]:
-        """Return weights and optimiser as plain values."""
+        """Return weights and optimizer as plain values."""
         return {"classifier": self.state_dict(), "classifier_optimizer": self.optimizer.state_dict()}
 
     def restore(self, state: dict[str, Any]) -> None:

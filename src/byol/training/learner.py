@@ -7,13 +7,13 @@ import torch
 from torch import Tensor, nn
 
 from byol.algorithm import Online
-from byol.model.encoder import representation_dim
-from byol.model.initialization import initialize
-from byol.model.norm import synchronize
+from byol.errors import UserError
+from byol.model.synchronized import synchronize
 from byol.model.target import EmaTarget, SharedTarget
+from byol.module import Byol
 from byol.recipe.spec import Recipe
+from byol.system.collective import average_gradients, broadcast
 from byol.system.device import Device
-from byol.system.processes import average_gradients, start_alike
 from byol.training.classifier import OnlineClassifier
 
 
@@ -26,7 +26,7 @@ class Learner:
         target: the network it is compared with.
         optimizer: over theta.
         classifier: watches the representations, where there are labels.
-        step: optimiser steps done; order, views and schedules are functions of it.
+        step: optimizer steps done; order, views and schedules are functions of it.
         seconds: wall-clock time spent, over all resumptions.
         bad_files: names of files that could not be decoded.
         baselines: accuracies to be beaten, measured before the first step.
@@ -58,7 +58,19 @@ class Learner:
         }
 
     def restore(self, state: dict[str, Any]) -> None:
-        """Take over what `state` returned."""
+        """Take over what `state` returned.
+
+        Raises:
+            UserError: the state is of another network.
+        """
+        wanted, given = _shapes(self.online.state_dict()), _shapes(state["online"])
+        if wanted != given:
+            odd = next(name for name in {**given, **wanted} if given.get(name) != wanted.get(name))
+            there, here = given.get(odd), wanted.get(odd)
+            raise UserError(
+                f"the checkpoint is of another network ({odd} is {there} there and {here} here); "
+                "give the module that the run was begun with: byol.resume(RUN, encoder=module)."
+            )
         self.online.load_state_dict(state["online"])
         self.target.load_state_dict(state["target"])
         self.optimizer.load_state_dict(state["optimizer"])
@@ -69,46 +81,40 @@ class Learner:
         self.losses = list(state["losses"])
 
 
+def _shapes(state: dict[str, Any]) -> dict[str, tuple[int, ...] | None]:
+    """Return the shape of each tensor of a state; None for what is no tensor."""
+    return {name: tuple(value.shape) if isinstance(value, Tensor) else None for name, value in state.items()}
+
+
 def build(recipe: Recipe, device: Device, encoder: nn.Module | None = None, num_classes: int = 0) -> Learner:
     """Return a learner at step 0; its weights are a function of the recipe's seed.
 
     Where several processes train together, batch norm takes its statistics over all of them, and gradients
-    are averaged before each step of an optimiser.
+    are averaged before each step of an optimizer.
 
     Args:
         recipe: what to build.
         device: where, and in which memory format.
         encoder: any module (B, 3, H, W) -> (B, D) in place of the recipe's; it keeps its weights, those of
-            the first process where there are several.
+            rank 0 where there are several.
         num_classes: of the labels that an online classifier learns; 0 for none.
 
     Raises:
         UserError: the encoder cannot take images of the recipe's sizes, or does not give (B, D).
     """
     torch.manual_seed(recipe.seed)
-    is_own = encoder is not None
-    encoder = recipe.encoder.build(recipe.views.channels) if encoder is None else encoder
-    shapes = [*recipe.views.shapes, recipe.views.preprocessing(recipe.evaluation_size).shape]
-    dim = representation_dim(encoder, shapes[0])
-    for shape in dict.fromkeys(shapes[1:]):
-        representation_dim(encoder, shape)  # says so where it cannot take them
-    projector = recipe.projector.build(dim)
-    online = Online(encoder, projector, recipe.predictor.build(recipe.projector.out))
-    for name, part in online.named_children():
-        if name != "encoder" or not is_own:
-            initialize(part, recipe.initialization)
-    online.to(device.device, memory_format=device.memory_format).train()  # type: ignore[call-overload]
+    model = Byol.drawn(recipe, encoder)
+    model.to(device.device, memory_format=device.memory_format)  # type: ignore[call-overload]
     if device.world_size > 1:
-        start_alike(online)
-        synchronize(online, device.device)
-    target = recipe.target.build(online).train()
-    optimizer = recipe.optimizer.build(online)
+        broadcast(model)
+        synchronize(model, device.device)
+    optimizer = recipe.optimizer.build(model.online)
     classifier = None
     if num_classes:  # drawn last, so that the others are the same with and without it
-        classifier = OnlineClassifier(dim, num_classes, recipe.optimizer).to(device.device)
+        classifier = OnlineClassifier(model.dim, num_classes, recipe.optimizer).to(device.device)
     if device.world_size > 1:
         average_gradients(optimizer)
         if classifier is not None:
-            start_alike(classifier)
+            broadcast(classifier)
             average_gradients(classifier.optimizer)
-    return Learner(online=online, target=target, optimizer=optimizer, classifier=classifier)
+    return Learner(online=model.online, target=model.target, optimizer=optimizer, classifier=classifier)

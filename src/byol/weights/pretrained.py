@@ -1,7 +1,6 @@
 """An encoder with its preprocessing: what a run leaves behind, and what everything later starts from."""
 
 import copy
-import hashlib
 import json
 import os
 from collections.abc import Callable, Sequence
@@ -16,6 +15,8 @@ from torch import Tensor, nn
 from byol.data.image.preprocessing import Picture, Preprocessing
 from byol.errors import UserError
 from byol.model.encoder import ConvNet, ResNet, Timm, in_eval_mode
+from byol.system.digest import digest
+from byol.system.files import whole_file
 from byol.weights.zoo import is_named, open_named
 
 _CHECKPOINTS = {".pth", ".pt", ".ckpt", ".bin", ".tar"}
@@ -34,6 +35,7 @@ class Pretrained(nn.Module):
         name: what a person calls it.
         rebuild: makes the network again with weights drawn anew; by default a copy whose layers each
             `reset_parameters`.
+        architecture: how to build the network again; None where no recipe can say it.
     """
 
     def __init__(
@@ -43,10 +45,11 @@ class Pretrained(nn.Module):
         *,
         name: str = "encoder",
         rebuild: Callable[[], nn.Module] | None = None,
+        architecture: ResNet | ConvNet | Timm | None = None,
     ) -> None:
         super().__init__()
         self.encoder, self.preprocessing, self.name = encoder, preprocessing, name
-        self._rebuild = rebuild
+        self._rebuild, self.architecture = rebuild, architecture
 
     def forward(self, images: Tensor) -> Tensor:
         """Return the representations (B, D) of prepared images."""
@@ -65,7 +68,11 @@ class Pretrained(nn.Module):
             torch.manual_seed(seed)
             encoder = _redrawn(self.encoder, self.name) if self._rebuild is None else self._rebuild()
         return Pretrained(
-            encoder, self.preprocessing, name="random initialisation", rebuild=self._rebuild
+            encoder,
+            self.preprocessing,
+            name="random initialisation",
+            rebuild=self._rebuild,
+            architecture=self.architecture,
         ).eval()
 
     def fingerprint(self) -> str:
@@ -73,11 +80,15 @@ class Pretrained(nn.Module):
         how = self.preprocessing
         mean, std = (torch.tensor(values).tolist() for values in (how.mean, how.std))  # as float32 has them
         preprocessing = [how.size, mean, std, how.fraction]
-        digest = hashlib.sha256(json.dumps([_settings(self.encoder), preprocessing]).encode())
-        for key, value in self.encoder.state_dict().items():
-            digest.update(f"{key} {value.dtype} {tuple(value.shape)}".encode())
-            digest.update(value.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy().data)
-        return digest.hexdigest()[:32]
+        tensors = (
+            part
+            for key, value in self.encoder.state_dict().items()
+            for part in (
+                f"{key} {value.dtype} {tuple(value.shape)}",
+                value.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy(),
+            )
+        )
+        return digest(json.dumps([_settings(self.encoder), preprocessing]), *tensors)
 
     @torch.no_grad()
     def embed(self, images: Sequence[Picture] | Tensor, batch_size: int = 256) -> Tensor:
@@ -118,10 +129,8 @@ def save_encoder(
         "preprocessing": json.dumps(preprocessing.to_json()),
     }
     weights = {name: tensor.detach().cpu().contiguous() for name, tensor in encoder.state_dict().items()}
-    temporary = path.with_name(f".{path.name}.tmp")
-    with temporary.open("wb") as file:  # safetensors' own writer hides the file from other users
+    with whole_file(path, is_only_writer=True) as file:  # safetensors' own writer hides it from other users
         file.writelines(_in_order(save(weights, metadata)))
-    temporary.replace(path)
 
 
 def load(run: str | os.PathLike[str], *, encoder: nn.Module | None = None) -> Pretrained:
@@ -139,7 +148,13 @@ def load(run: str | os.PathLike[str], *, encoder: nn.Module | None = None) -> Pr
     """
     if isinstance(run, str) and is_named(run):
         opened = open_named(run)
-        return Pretrained(opened.encoder, opened.preprocessing, name=run, rebuild=opened.rebuild).eval()
+        return Pretrained(
+            opened.encoder,
+            opened.preprocessing,
+            name=run,
+            rebuild=opened.rebuild,
+            architecture=opened.architecture,
+        ).eval()
     if not isinstance(run, (str, os.PathLike)):
         raise UserError(
             f"an encoder cannot be loaded from a {type(run).__name__}; give a run, the path of one or of its "
@@ -165,7 +180,9 @@ def load(run: str | os.PathLike[str], *, encoder: nn.Module | None = None) -> Pr
         encoder.load_state_dict(weights)
     except RuntimeError as error:
         raise UserError(f"the weights in {path} are not those of the module: {error}") from error
-    return Pretrained(encoder, preprocessing, name=os.fspath(run), rebuild=rebuild).eval()
+    return Pretrained(
+        encoder, preprocessing, name=os.fspath(run), rebuild=rebuild, architecture=architecture
+    ).eval()
 
 
 def _read(path: Path) -> tuple[dict[str, Tensor], ResNet | ConvNet | Timm | None, Preprocessing]:

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from byol.data.image.preprocessing import Preprocessing
 from byol.errors import UserError
+from byol.model.encoder import Timm
 from byol.weights.matching import load_weights
 
 
@@ -26,11 +27,13 @@ class Opened:
         encoder: maps (B, C, S, S) to (B, D).
         rebuild: makes the network again, with weights drawn anew.
         preprocessing: how its images are prepared.
+        architecture: how a recipe builds the network; None where it cannot.
     """
 
     encoder: nn.Module
     rebuild: Callable[[], nn.Module]
     preprocessing: Preprocessing
+    architecture: Timm | None = None
 
 
 def is_named(name: str) -> bool:
@@ -61,8 +64,6 @@ def _timm(name: str, is_trained: bool) -> Opened:
     import timm
     from timm.data.config import resolve_model_data_config
 
-    from byol.model.encoder import Timm
-
     if not timm.is_model(name):
         Timm(name=name).build()  # says which names are near
     try:
@@ -79,6 +80,7 @@ def _timm(name: str, is_trained: bool) -> Opened:
             std=tuple(wants["std"]),
             fraction=wants["crop_pct"],
         ),
+        Timm(name=name),
     )
 
 

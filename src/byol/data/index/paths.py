@@ -4,7 +4,6 @@ Every process maps the cache file into memory: loader workers share its pages, a
 lives no longer than it takes to write the file. A split has N images.
 """
 
-import hashlib
 import json
 import os
 import time
@@ -20,6 +19,7 @@ from numpy.typing import NDArray
 from byol.data.image.decode import Decoded, Jpeg, UndecodableImage, opened
 from byol.data.index.mapped import Names, map_array
 from byol.errors import UserError
+from byol.system.digest import digest
 from byol.system.files import whole_file
 
 SPLITS = {"train": "train", "val": "val", "valid": "val", "validation": "val", "test": "test"}
@@ -119,7 +119,7 @@ def stamp(status: os.stat_result) -> int:
 
 def cache_file(cache: Path, kind: str, source: Path) -> Path:
     """Return the cache file of what was found at a source in one way."""
-    key = hashlib.sha256(os.fsencode(f"{_FORMAT}\0{kind}\0{source}")).hexdigest()[:16]
+    key = digest(os.fsencode(f"{_FORMAT}\0{kind}\0{source}"), length=16)
     return cache.expanduser().resolve() / f"{source.name}-{key}.index"
 
 
@@ -153,10 +153,8 @@ def write(file: Path, root: Path, stamps: dict[str, int], found: dict[str, Found
             parts.append(among)
         elif labels is not None:
             parts.append(np.array([number[label] for label in labels], np.int64))
-        digest = hashlib.sha256(json.dumps([str(root), classes]).encode())
-        for part in parts:
-            digest.update(part.data)
-        header["splits"][split] = (digest.hexdigest(), labels is not None)
+        fingerprint = digest(json.dumps([str(root), classes]), *parts, length=64)
+        header["splits"][split] = (fingerprint, labels is not None)
         arrays += parts
     with whole_file(file) as stream:
         np.save(stream, np.frombuffer(json.dumps(header).encode(), np.uint8))

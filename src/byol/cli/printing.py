@@ -1,0 +1,44 @@
+"""Printing an answer: the one place where results reach the terminal."""
+
+import json
+import os
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from byol.answer import Answer
+
+_SENTENCE = 40  # characters, from which a cell is text that may be wrapped rather than a name or a number
+
+
+def show(answer: "Answer", *, as_json: bool) -> int:
+    """Print what a function returned, and return the exit code that goes with it.
+
+    Args:
+        answer: its `exit_code`, where it has one, is that of the command, else 0; its `text`, where it has
+            one, is what a file would hold, and is printed in place of table and sentence.
+        as_json: print one JSON object instead of table and sentence.
+    """
+    if os.environ.get("RANK", "0") == "0":  # of the processes of torchrun, one speaks
+        if as_json:
+            print(json.dumps(answer.to_json()))
+        elif text := getattr(answer, "text", None):
+            print(text)
+        else:
+            _print_table(answer.table())
+            print(answer.sentence())
+    return int(getattr(answer, "exit_code", 0))
+
+
+def _print_table(rows: list[list[str]]) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    table = Table(box=None, pad_edge=False)
+    for title, width in zip(rows[0], widths, strict=True):
+        table.add_column(title, no_wrap=width <= _SENTENCE)
+    for row in rows[1:]:
+        table.add_row(*row)
+    console = Console(markup=False, highlight=False)
+    console.width = max(console.width, sum(min(width, _SENTENCE) + 2 for width in widths))
+    console.print(table)

@@ -1,0 +1,244 @@
+"""The verbs: which public function each one calls, and which of its parameters are words rather than flags.
+
+Nothing is imported here but what `byol --help` needs; a function is imported when its verb is called.
+"""
+
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, NamedTuple, TypeVar
+
+from byol.errors import UserError
+
+Value = TypeVar("Value")
+
+
+class Verb(NamedTuple):
+    """What the command line adds to a public function.
+
+    Args:
+        function: its public name.
+        does: what it does, in the few words of a list.
+        usage: what follows the verb; what stands for a value here does so in the help too.
+        examples: commands that can be pasted.
+        words: parameters that are given as words, in this order, before all flags.
+        ask: what to say of a parameter that must be given and is not: "say ...".
+        start: the parameter whose own fields become flags: "recipe", "protocol" or "protocols".
+        protocol: name of the protocol whose fields become flags, where the verb decides it.
+        shown: fields of the recipe that `--help` shows; `--help-all` shows all of them.
+        hidden: parameters that `--help` leaves to `--help-all`.
+        lists: the parameter whose names `--help` lists.
+        note: a line below the flags.
+    """
+
+    function: str
+    does: str
+    usage: str
+    examples: tuple[str, ...]
+    words: tuple[str, ...] = ()
+    ask: Mapping[str, str] = {}
+    start: str | None = None
+    protocol: str | None = None
+    shown: tuple[str, ...] = ()
+    hidden: tuple[str, ...] = ()
+    lists: str | None = None
+    note: str = ""
+
+
+def _evaluation(protocol: str, does: str, flags: str, **more: Any) -> Verb:
+    settings: dict[str, Any] = {
+        "function": "judge",
+        "start": "protocol",
+        "protocol": protocol,
+        "does": does,
+        "usage": "RUN --data PATH [flags]",
+        "examples": (f"byol eval {protocol} runs/photos --data labelled {flags}".rstrip(),),
+        "words": ("encoder",),
+        "ask": {"encoder": "which encoder", "data": "which images"},
+    }
+    return Verb(**(settings | more))
+
+
+EVALUATIONS = {
+    verb.protocol or "": verb
+    for verb in (
+        _evaluation(
+            "knn", "weighted nearest neighbours, of one labelled set alone too", "--against timm:resnet18"
+        ),
+        _evaluation("linear", "logistic regression on frozen features, 45 strengths", "--json"),
+        _evaluation("linear-paper", "a classifier by SGD on random crops, as published", "--epochs 40"),
+        _evaluation("fewlabel-linear", "the same as linear, from a fraction of the labels", "--draws 5"),
+        _evaluation("fewlabel-finetune", "the same as finetune, from a fraction of the labels", "--draws 5"),
+        _evaluation("finetune", "the whole network learns", "--optimizer adamw"),
+        _evaluation(
+            "transfer",
+            "linear and finetune on several sets",
+            "pets --json",
+            function="transfer",
+            start="protocols",
+            usage="RUN --data PATH PATH ... [flags]",
+            hidden=("finetune.layer-decay", "finetune.weight-decay", "finetune.patience"),
+        ),
+        _evaluation(
+            "unlabelled",
+            "measures that need no labels, to rank runs",
+            "--against timm:resnet18",
+            function="measure",
+            start=None,
+        ),
+    )
+}
+
+_RECIPE_FIELDS = ("epochs", "batch-size", "optimizer.base-lr", "views.size", "precision", "seed")
+
+VERBS = {
+    "pretrain": Verb(
+        function="pretrain",
+        does="learn an encoder from images without labels",
+        usage="[RECIPE | FILE.json] --data PATH --out RUN [flags]",
+        examples=(
+            "byol pretrain photos --data ~/photos --out runs/photos",
+            "byol pretrain --resume runs/photos    # go on after a stop, like byol resume",
+        ),
+        words=("recipe",),
+        ask={"out": "where to write the run"},
+        start="recipe",
+        shown=_RECIPE_FIELDS,
+        hidden=("checkpoint-seconds",),
+        note="Values in brackets are those of the recipe; byol recipes lists the recipes.",
+    ),
+    "resume": Verb(
+        function="resume",
+        does="continue a run that was stopped",
+        usage="RUN [flags]",
+        examples=("byol resume runs/photos",),
+        words=("run",),
+        ask={"run": "which run to continue"},
+    ),
+    "eval": Verb(
+        function="judge",
+        does="measure an encoder beside what it has to beat",
+        usage="PROTOCOL RUN --data PATH [flags]",
+        examples=("byol eval knn runs/photos --data labelled",),
+    ),
+    "compare": Verb(
+        function="compare",
+        does="is A better than B? exit code 0 yes, 3 undecided, 4 B is",
+        usage="RUN_A RUN_B --data PATH [flags]",
+        examples=("byol compare runs/new runs/old --data labelled && echo better",),
+        words=("a", "b"),
+        ask={"a": "which two encoders", "b": "which two encoders", "data": "which images"},
+        start="protocol",
+        note="Exit code 0: A is better; 3: undecided; 4: B is better.",
+    ),
+    "recipes": Verb(
+        function="recipes",
+        does="list the recipes, print one, or show how two differ",
+        usage="[RECIPE [OTHER]]",
+        examples=("byol recipes imagenet-300 cifar10-small",),
+        words=("name", "other"),
+    ),
+    "ablate": Verb(
+        function="ablate",
+        does="run a table of recipes under one budget",
+        usage="TABLE --out DIR [flags]",
+        examples=("byol ablate predictor-target --out tables    # once more: goes on",),
+        words=("table",),
+        ask={"table": "which table", "out": "where to write the table and its runs"},
+        lists="table",
+    ),
+    "bench": Verb(
+        function="bench",
+        does="how fast is a recipe here, and how near to the limit?",
+        usage="[RECIPE | FILE.json] [flags]",
+        examples=("byol bench photos --batch-size 32",),
+        words=("recipe",),
+        start="recipe",
+        shown=_RECIPE_FIELDS[1:],
+    ),
+    "pack": Verb(
+        function="pack",
+        does="write a compact copy of a set as one file",
+        usage="PATH --out FILE [flags]",
+        examples=("byol pack ~/photos --out photos.pack --short-side 160",),
+        words=("data",),
+        ask={"data": "which images", "out": "where to write the pack"},
+    ),
+    "import": Verb(
+        function="import_official",
+        does="turn an officially published checkpoint into an encoder",
+        usage="FILE.pkl --out RUN [flags]",
+        examples=("byol import pretrain_res50x1.pkl --out runs/official",),
+        words=("file",),
+        ask={"file": "which checkpoint", "out": "where to write the encoder"},
+    ),
+    "export": Verb(
+        function="export",
+        does="write an encoder for other programs, and prove it",
+        usage="RUN --out FILE [flags]",
+        examples=("byol export runs/photos --out photos.pt",),
+        words=("encoder",),
+        ask={"encoder": "which encoder", "out": "where to write the file"},
+    ),
+}
+
+
+def find(words: list[str]) -> tuple[str, Verb, list[str]]:
+    """Return the name of a command ("pack", "eval knn"), its verb, and the words behind it.
+
+    Raises:
+        UserError: there is no such verb or protocol.
+    """
+    name, *words = words
+    verb = choose(name, VERBS, "command")
+    if name == "eval" and words and not words[0].startswith("-"):
+        return f"eval {words[0]}", choose(words[0], EVALUATIONS, "protocol"), words[1:]
+    return name, verb, words
+
+
+def choose(name: str, among: Mapping[str, Value], what: str) -> Value:
+    """Return what a name stands for.
+
+    Raises:
+        UserError: there is nothing of that name; the nearest is given.
+    """
+    if name not in among:
+        remedy = hint(name, among, f"there are {', '.join(among)}.")
+        raise UserError(f"there is no {what} '{name}'; {remedy}")
+    return among[name]
+
+
+def hint(word: str, among: Iterable[str], otherwise: str, cutoff: float = 0.4) -> str:
+    """Return the nearest of some names as a question, or else another remedy."""
+    import difflib
+
+    near = difflib.get_close_matches(word, list(among), n=1, cutoff=cutoff)
+    return f"did you mean {near[0]}?" if near else otherwise
+
+
+def recipes() -> Mapping[str, Callable[[], Any]]:
+    """Return the named recipes."""
+    from byol.recipe.names import RECIPES
+
+    return RECIPES
+
+
+def tables() -> Mapping[str, Callable[[], Any]]:
+    """Return the tables that `ablate` knows."""
+    from byol.lab.tables import TABLES
+
+    return TABLES
+
+
+def protocols() -> Mapping[str, Callable[[], Any]]:
+    """Return the protocols by which `judge` and `compare` judge."""
+    from byol.evaluate.protocol.table import PROTOCOLS
+
+    return PROTOCOLS
+
+
+NAMES: dict[str, Callable[[], Mapping[str, Callable[[], Any]]]] = {  # parameter -> the names it may have
+    "name": recipes,
+    "other": recipes,
+    "protocol": protocols,
+    "recipe": recipes,
+    "table": tables,
+}

@@ -1,0 +1,79 @@
+"""What stands in a run folder before the first step of a process and after the last one of the run."""
+
+import json
+from typing import Any
+
+from byol.data.images import Images
+from byol.errors import UserError
+from byol.page.figure import draw_figure
+from byol.recipe.spec import diff, from_json
+from byol.run import checkpoint
+from byol.run.provenance import provenance
+from byol.run.record import read
+from byol.system.device import Device
+from byol.system.files import write_json
+from byol.training.learner import Learner
+from byol.training.request import Request, refuse_other_images
+from byol.training.watch import Judge
+from byol.weights.pretrained import save_encoder
+
+
+def begin(asked: Request, device: Device, images: Images) -> None:
+    """Make the run folder and say in it what is run, and where."""
+    asked.folder.create(overwrite=asked.overwrite)
+    write_json(asked.folder.recipe, asked.recipe.to_json())
+    facts = provenance(
+        device=str(device.device),
+        precision=device.precision,
+        processes=device.world_size,
+        images=len(images),
+    )
+    write_json(asked.folder.provenance, facts)
+
+
+def newest_state(asked: Request, device: Device, images: Images) -> dict[str, Any]:
+    """Return the newest checkpoint of a run, after making sure that it is of this recipe and these images.
+
+    Raises:
+        UserError: there is no checkpoint, or it is of something else.
+    """
+    folder = asked.folder
+    newest = checkpoint.newest(folder.checkpoints)
+    if newest is None:
+        raise UserError(
+            f"{folder.path} was stopped before its first checkpoint; start anew with --overwrite."
+        )
+    state = checkpoint.load(newest, device.device)
+    differences = diff(from_json(json.dumps(state["recipe"]), str(newest)), asked.recipe)
+    if differences:
+        sides = "; ".join(
+            f"{field} is {there!r} there and {here!r} here" for field, there, here in differences
+        )
+        raise UserError(
+            f"{newest} is of another recipe: {sides}. Resume with its own, or choose another --out."
+        )
+    if folder.provenance.is_file():
+        refuse_other_images(len(images), json.loads(folder.provenance.read_text()), folder)
+    return state
+
+
+def finish(asked: Request, learner: Learner, judge: Judge, images: Images) -> None:
+    """Write what a finished run leaves behind."""
+    recipe, folder = asked.recipe, asked.folder
+    spec = None if asked.encoder is not None else recipe.encoder
+    preprocessing = recipe.views.preprocessing(recipe.evaluation_size)
+    save_encoder(folder.encoder, learner.online.encoder, spec, preprocessing)
+    last = [event for event in read(folder.metrics) if event["kind"] == "train"][-1]
+    summary = {
+        "recipe": recipe.name,
+        "seed": recipe.seed,
+        "steps": learner.step,
+        "epochs": recipe.epochs,
+        "wall_seconds": learner.seconds,
+        **{name: last[name] for name in ("images_per_second", "loss", "feature_spread", "effective_rank")},
+        "bad_files": sorted(learner.bad_files),
+    }
+    if judge.has_labels:
+        summary |= {**judge.scores(learner, quick=False), "online_classifier_judged_on": judge.judged}
+    write_json(folder.summary, summary)
+    draw_figure(folder, recipe, images)

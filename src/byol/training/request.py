@@ -1,0 +1,159 @@
+"""What `pretrain` and `resume` are asked, checked at the door: from here on everything is as it should be."""
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+from torch import nn
+
+from byol.data.opening import Data, named_data
+from byol.errors import UserError, refuse_not_whole
+from byol.recipe.names import open_recipe
+from byol.recipe.spec import Recipe, read_recipe, refuse_wrong_types
+from byol.run.folder import RunFolder
+from byol.system.files import given_path
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Request:
+    """A run that is to be begun or continued.
+
+    Args:
+        recipe: what to compute; its `data` is an absolute path, "builtin", or "" for images given in Python.
+        data: what to open: `recipe.data`, or the images themselves.
+        folder: of the run.
+        encoder: a module of the user's own in place of the recipe's.
+        is_resumed: continue what the folder holds.
+        overwrite: replace what the folder holds.
+        workers: processes that decode files, None for one per core.
+        checkpoint_seconds: between checkpoints.
+    """
+
+    recipe: Recipe
+    data: Data
+    folder: RunFolder
+    encoder: nn.Module | None
+    is_resumed: bool
+    overwrite: bool
+    workers: int | None
+    checkpoint_seconds: float
+
+    def __post_init__(self) -> None:
+        refuse_wrong_types(self.recipe)
+        if isinstance(self.encoder, type):
+            name = self.encoder.__name__
+            raise UserError(f"encoder is the class {name}; give a module that is made of it: {name}(...).")
+        if not isinstance(self.encoder, nn.Module | None):
+            raise UserError(
+                f"encoder is a {type(self.encoder).__name__}; give a torch module (B, 3, H, W) -> (B, D)."
+            )
+        if self.workers is not None:
+            refuse_not_whole("workers", self.workers, 0)
+        seconds: object = self.checkpoint_seconds
+        if not isinstance(seconds, int | float) or not seconds > 0:
+            raise UserError(f"checkpoint_seconds is {seconds!r}; give a number above 0.")
+
+    @property
+    def continuation(self) -> str:
+        """What to type to continue the run; in Python, if it was given something there."""
+        given = {"data=images": not self.recipe.data, "encoder=module": self.encoder is not None}
+        words = [word for word, is_needed in given.items() if is_needed]
+        if not words:
+            return f"byol pretrain --resume {self.folder.path}"
+        return f"byol.resume({str(self.folder.path)!r}, {', '.join(words)})"
+
+
+def new(
+    data: Data | Recipe | None,
+    out: str | os.PathLike[str] | None,
+    recipe: Recipe | str | os.PathLike[str],
+    **settings: Any,
+) -> Request:
+    """Check what a new run is asked.
+
+    Args:
+        data: where the images are, or the images; None takes the recipe's own.
+        out: the run folder.
+        recipe: what to compute, a name, or the path of a recipe.json.
+        settings: further fields of `Request`.
+
+    Raises:
+        UserError: something is missing or out of its range.
+    """
+    if isinstance(data, Recipe):
+        raise UserError("data is a recipe; give it by name: pretrain(data, out, recipe=recipe).")
+    recipe = open_recipe(recipe)
+    path = given_path(out, "say where to write the run: --out RUN (or --resume RUN to continue one).")
+    data = recipe.data if data is None else data
+    if isinstance(data, str) and not data:
+        raise UserError(
+            "say where the images are: --data PATH (a folder, a list, an archive, a pack, or 'builtin')."
+        )
+    name = named_data(data)
+    return Request(
+        recipe=replace(recipe, data=name),
+        data=name or data,
+        folder=RunFolder(path),
+        is_resumed=False,
+        **settings,
+    )
+
+
+def resumed(
+    run: str | os.PathLike[str],
+    data: Data | None,
+    recipe: Recipe | str | os.PathLike[str] | None,
+    **settings: Any,
+) -> Request:
+    """Check what a run that is to be continued is asked.
+
+    Args:
+        run: its folder.
+        data: the images, if the run was given them in Python; else None or what the run names.
+        recipe: None takes the run's own; another one is refused when its checkpoint is read.
+        settings: further fields of `Request`.
+
+    Raises:
+        UserError: there is no run, its images are missing, or a setting is out of its range.
+    """
+    folder = RunFolder(given_path(run, "say which run to continue: --resume RUN."))
+    if not folder.recipe.is_file():
+        raise UserError(f"{folder.path} holds no run to resume; start one with --out {folder.path}.")
+    own = read_recipe(folder.recipe)
+    asked = own if recipe is None else open_recipe(recipe)
+    if recipe is not None and asked.data:
+        asked = replace(asked, data=named_data(asked.data))
+    if not own.data and data is None:
+        raise UserError(
+            f"{folder.path} learns from images that were given in Python; give them again: "
+            f"byol.resume({str(folder.path)!r}, data=images)."
+        )
+    if own.data and data is not None and named_data(data) != named_data(own.data):
+        raise UserError(f"{folder.path} learns from {own.data}; leave data away, or start another run.")
+    images = own.data or data
+    assert images is not None
+    return Request(
+        recipe=asked,
+        data=images,
+        folder=folder,
+        is_resumed=True,
+        overwrite=False,
+        **settings,
+    )
+
+
+def refuse_other_images(num_images: int, begun: Mapping[str, Any], folder: RunFolder) -> None:
+    """Raise a UserError where a run goes on with another number of images than it began with.
+
+    Args:
+        num_images: of the set as it is now.
+        begun: the run's provenance; older runs do not tell the number.
+        folder: of the run.
+    """
+    before = begun.get("images", num_images)
+    if before != num_images:
+        raise UserError(
+            f"{folder.path} began with {before} images, and there are {num_images} now; make them the same "
+            "again, or start another run."
+        )

@@ -1,0 +1,36 @@
+import json
+import stat
+from pathlib import Path
+
+import pytest
+
+from byol.system.files import whole_file, write_json
+
+
+def _break(path: Path, **settings: bool) -> None:
+    with whole_file(path, **settings) as stream:
+        stream.write(b"second")
+        raise ValueError("broken")
+
+
+@pytest.mark.parametrize(
+    "settings", [{}, {"is_only_writer": True}, {"is_only_writer": True, "is_synced": True}]
+)
+def test_a_file_appears_whole_or_not_at_all(settings: dict[str, bool], tmp_path: Path) -> None:
+    path = tmp_path / "made" / "file"
+    with whole_file(path, **settings) as stream:
+        stream.write(b"first")
+        assert not path.exists()
+    assert path.read_bytes() == b"first"
+    with pytest.raises(ValueError, match="broken"):
+        _break(path, **settings)
+    assert path.read_bytes() == b"first"
+    assert list(path.parent.iterdir()) == [path]
+
+
+def test_what_a_run_writes_can_be_read_by_whom_the_system_allows(tmp_path: Path) -> None:
+    (tmp_path / "plain").touch()
+    write_json(tmp_path / "value.json", {"a": 1})
+    assert json.loads((tmp_path / "value.json").read_text()) == {"a": 1}
+    modes = {stat.S_IMODE((tmp_path / name).stat().st_mode) for name in ("plain", "value.json")}
+    assert len(modes) == 1
