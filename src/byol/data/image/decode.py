@@ -126,8 +126,8 @@ def opened(data: bytes) -> Decoded | Jpeg:
 def decode(data: bytes) -> NDArray[np.uint8]:
     """Decode an image file into RGB pixels, upright.
 
-    JPEG goes to simplejpeg, which is faster; what it refuses, and every other format, goes to Pillow. Grey,
-    palette and CMYK become RGB, 16-bit grey keeps its upper byte, alpha is dropped, an animation gives its
+    JPEG goes to simplejpeg, which is faster; what it refuses, and every other format, goes to Pillow. Gray,
+    palette and CMYK become RGB, 16-bit gray keeps its upper byte, alpha is dropped, an animation gives its
     first frame. The content decides, not the name: many a .jpg is a PNG.
 
     Args:
@@ -182,9 +182,9 @@ def as_rgb(image: Image.Image) -> NDArray[np.uint8]:
     Raises:
         ValueError: they are floating point numbers.
     """
-    if image.mode.startswith("I"):  # 16-bit grey, which Pillow's own conversion would clip at 255
-        grey = (np.clip(np.asarray(image), 0, 65535) >> 8).astype(np.uint8)
-        return np.repeat(grey[:, :, None], 3, axis=2)
+    if image.mode.startswith("I"):  # 16-bit gray, which Pillow's own conversion would clip at 255
+        gray = (np.clip(np.asarray(image), 0, 65535) >> 8).astype(np.uint8)
+        return np.repeat(gray[:, :, None], 3, axis=2)
     if image.mode == "F":
         raise ValueError("its pixels are floating point numbers without a known range")
     if image.mode == "P":
