@@ -228,7 +228,7 @@ def test_eval_prints_one_json_object(tmp_path: Path, thumbnails: Path) -> None:
         check=True,
     )
     result = json.loads(done.stdout)
-    assert [row["encoder"] for row in result["rows"]] == [out, "random initialisation", "raw pixels"]
+    assert [row["encoder"] for row in result["rows"]] == [out, "random initialization", "raw pixels"]
     assert 0 <= result["rows"][0]["metrics"]["top1"]["value"] <= 100
     assert (result["settings"]["k"], result["learned_from"], result["judged"]) == (5, 26, 26)
     (line,) = (tmp_path / "run" / "results" / "results.jsonl").read_text().splitlines()
@@ -272,7 +272,7 @@ def test_every_protocol_prints_a_table_and_files_its_metrics(
     assert main(["eval", protocol, str(run), "--data", str(run.parent / "set"), *flags]) == 0
     said = capsys.readouterr().out
     assert str(run) in said
-    assert "random initialisation" in said
+    assert "random initialization" in said
     last = (run / "results" / "results.jsonl").read_text().splitlines()[-1]
     assert json.loads(last)["protocol"] == protocol
 

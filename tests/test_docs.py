@@ -88,6 +88,7 @@ def test_every_code_block_runs(page: str, page_folder: Path) -> None:
 
 
 @pytest.mark.frameworks
+@pytest.mark.filterwarnings("ignore:.*treespec, LeafSpec:FutureWarning")  # Lightning 2.6 beside torch 2.14
 @pytest.mark.parametrize("reason", FRAMEWORKS)
 def test_every_code_block_that_needs_a_framework_runs(reason: str, page_folder: Path) -> None:
     pytest.importorskip(reason.removeprefix("needs "))

@@ -114,6 +114,8 @@ def test_a_recipe_with_small_views_takes_them_all(tiny: MakeRecipe) -> None:
     assert 0 < model(view_1, view_2, small_view[..., :8, :8]).item() < 8
     with pytest.raises(UserError, match="there are 2 views"):
         model(view_1, view_2)
+    with pytest.raises(UserError, match="there are 3 views"):
+        small()(view_1, view_2, small_view)
 
 
 def test_update_moves_the_target_by_the_tau_of_its_step() -> None:

@@ -106,7 +106,7 @@ def test_a_run_on_a_raw_pack_is_resumed_and_equals_one_on_the_folder(
 ) -> None:
     # Crops of 24 px need every pixel of images below 48, so that the folder's are decoded whole, too.
     recipe = replace(tiny(photographs), views=replace(tiny(photographs).views, size=24))
-    packed = replace(recipe, data=str(byol.pack(photographs, tmp_path / "photographs.pack", raw=True)))
+    packed = replace(recipe, data=str(byol.pack(photographs, tmp_path / "photographs.pack", raw=True).path))
     pretrain(None, tmp_path / "folder", recipe=recipe, workers=0)
     stop_after(monkeypatch, 4)
     with pytest.raises(Interrupted):

@@ -12,6 +12,7 @@ if TYPE_CHECKING:  # what the table below says, for those who read types
     from byol.algorithm import Online as Online
     from byol.algorithm import bootstrap_loss as bootstrap_loss
     from byol.algorithm import bootstrap_step as bootstrap_step
+    from byol.data.packing import Packed as Packed
     from byol.data.packing import pack as pack
     from byol.errors import Diverged as Diverged
     from byol.errors import Interrupted as Interrupted
@@ -30,11 +31,14 @@ if TYPE_CHECKING:  # what the table below says, for those who read types
     from byol.evaluate.result import Comparison as Comparison
     from byol.evaluate.result import Result as Result
     from byol.evaluate.result import Transfer as Transfer
+    from byol.lab.laboratory import Ablation as Ablation
     from byol.lab.laboratory import ablate as ablate
+    from byol.lab.speed import Speed as Speed
     from byol.lab.speed import bench as bench
     from byol.model.maps import Stages as Stages
     from byol.model.maps import stages as stages
     from byol.module import Byol as Byol
+    from byol.recipe.names import RecipeList as RecipeList
     from byol.recipe.names import named as named
     from byol.recipe.names import recipes as recipes
     from byol.recipe.spec import Recipe as Recipe
@@ -43,14 +47,16 @@ if TYPE_CHECKING:  # what the table below says, for those who read types
     from byol.training.loop import pretrain as pretrain
     from byol.training.loop import resume as resume
     from byol.training.result import Run as Run
+    from byol.weights.formats import Exported as Exported
     from byol.weights.formats import export as export
+    from byol.weights.official import Imported as Imported
     from byol.weights.official import import_official as import_official
     from byol.weights.pretrained import Pretrained as Pretrained
     from byol.weights.pretrained import load as load
 
 _PUBLIC = {  # module -> its public names
     "algorithm": ("Branch", "Online", "bootstrap_loss", "bootstrap_step"),
-    "data.packing": ("pack",),
+    "data.packing": ("Packed", "pack"),
     "errors": ("Diverged", "Interrupted", "UserError"),
     "evaluate.judging": ("compare", "judge", "measure", "transfer"),
     "evaluate.measured": ("Measured",),
@@ -61,16 +67,16 @@ _PUBLIC = {  # module -> its public names
     "evaluate.protocol.linear_sgd": ("LinearSgd",),
     "evaluate.protocol.retrain": ("Retrain",),
     "evaluate.result": ("Comparison", "Result", "Transfer"),
-    "lab.laboratory": ("ablate",),
-    "lab.speed": ("bench",),
+    "lab.laboratory": ("Ablation", "ablate"),
+    "lab.speed": ("Speed", "bench"),
     "model.maps": ("Stages", "stages"),
     "module": ("Byol",),
-    "recipe.names": ("named", "recipes"),
+    "recipe.names": ("RecipeList", "named", "recipes"),
     "recipe.spec": ("Recipe", "diff", "read_recipe"),
     "training.loop": ("pretrain", "resume"),
     "training.result": ("Run",),
-    "weights.formats": ("export",),
-    "weights.official": ("import_official",),
+    "weights.formats": ("Exported", "export"),
+    "weights.official": ("Imported", "import_official"),
     "weights.pretrained": ("Pretrained", "load"),
 }
 _HOME = {name: module for module, names in _PUBLIC.items() for name in names}

@@ -1,5 +1,6 @@
 """BYOL as one `nn.Module`, for people who own their training loop."""
 
+import os
 from typing import Protocol
 
 import torch
@@ -11,7 +12,7 @@ from byol.model.encoder import in_eval_mode, representation_dim
 from byol.model.head import Mlp
 from byol.model.initialization import Initialization, initialize
 from byol.model.target import Ema, EmaTarget, SharedTarget
-from byol.recipe.names import named
+from byol.recipe.names import open_recipe
 from byol.recipe.spec import Recipe
 
 
@@ -99,20 +100,20 @@ class Byol(nn.Module):
         self.target_spec, self.pairs = target, pairs
 
     @classmethod
-    def of(cls, recipe: Recipe | str, *, encoder: nn.Module | None = None) -> "Byol":
+    def of(cls, recipe: Recipe | str | os.PathLike[str], *, encoder: nn.Module | None = None) -> "Byol":
         """Return what `byol.pretrain` trains, with the weights that it starts from, in train mode.
 
         The optimizer is `recipe.optimizer.build(model.online)`, the views are `recipe.views`. Torch's random
         numbers are left as they were.
 
         Args:
-            recipe: a recipe or the name of one.
+            recipe: a recipe, the name of one, or the path of a recipe.json.
             encoder: any module (B, C, H, W) -> (B, D) in place of the recipe's; it keeps its weights.
 
         Raises:
             UserError: there is no such recipe, or the encoder cannot take images of its sizes.
         """
-        recipe = named(recipe) if isinstance(recipe, str) else recipe
+        recipe = open_recipe(recipe)
         with torch.random.fork_rng():
             torch.manual_seed(recipe.seed)
             return cls.drawn(recipe, encoder)
@@ -144,8 +145,11 @@ class Byol(nn.Module):
         """Return the loss () in [0, 8] of views (B, C, H, W) of the same images, to go backward from.
 
         Two views, by default, or as many as `pairs` names.
+
+        Raises:
+            UserError: there are more or fewer.
         """
-        if self.pairs == BOTH:
+        if self.pairs == BOTH and len(views) == 2:
             return bootstrap_loss(self.online, self.target, *views)
         losses = [loss for loss, _ in bootstrap_losses(self.online, self.target, views, self.pairs)]
         return torch.stack(losses).sum(dim=0).mean()

@@ -62,7 +62,7 @@ def test_a_result_stands_beside_what_it_has_to_beat_and_is_filed(run: Path, make
     folder = str(make_set())
     result = judge(run, folder, protocol=Knn(k=5), against=[run / "encoder.safetensors"])
     names = [row.encoder for row in result.rows]
-    assert names == [str(run), "random initialisation", "raw pixels", str(run / "encoder.safetensors")]
+    assert names == [str(run), "random initialization", "raw pixels", str(run / "encoder.safetensors")]
     assert (result.learned_from, result.judged, result.classes, result.metric) == (60, 30, 3, "top1")
     for row in result.rows:
         top1 = row.metrics["top1"]
@@ -115,7 +115,7 @@ def test_transfer_is_a_table_of_sets_and_protocols(encoder: Pretrained, make_set
     sets = [str(make_set("a")), str(make_set("b", classes=("green", "red")))]
     protocols = LinearProbe(strengths=(1.0,)), FineTune(at_least=1, epochs=1, lrs=(0.1,))
     table = transfer(encoder, sets, protocols=protocols).table()
-    assert table[0] == ["data", "protocol", "metric", "tiny", "random initialisation"]
+    assert table[0] == ["data", "protocol", "metric", "tiny", "random initialization"]
     assert [line[:3] for line in table[1:]] == [
         [name, protocol, "top-1"] for name in sets for protocol in ("linear", "finetune")
     ]
@@ -131,7 +131,7 @@ def test_too_many_neighbours_are_refused_with_the_limit(encoder: Pretrained, mak
 def test_measures_without_labels_see_the_held_out_images(run: Path, make_set: MakeSet) -> None:
     folder = str(make_set())
     found = measure(run, folder, against=[run])
-    assert found.encoders == (str(run), "random initialisation", str(run))
+    assert found.encoders == (str(run), "random initialization", str(run))
     assert found.rows[0] == found.rows[2] != found.rows[1]
     assert found.rows[0].num_images == 30
     assert len(found.table()) == 4
@@ -146,11 +146,11 @@ def test_columns_of_a_transfer_hold_the_encoder_of_their_title(
     protocols = LinearProbe(strengths=(1.0,)), Knn(k=5)
     found = transfer(encoder, [str(make_set())], protocols=protocols, against=[encoder])
     titles, linear, neighbours = found.table()
-    assert titles[3:] == ["tiny", "random initialisation", "tiny (2)", "raw pixels"]
+    assert titles[3:] == ["tiny", "random initialization", "tiny (2)", "raw pixels"]
     assert linear[6] == ""
     scores = {row.encoder: str(row.metrics["top1"]) for row in found.results[1].rows}
     assert neighbours[3:] == [
-        scores[name] for name in ("tiny", "random initialisation", "tiny", "raw pixels")
+        scores[name] for name in ("tiny", "random initialization", "tiny", "raw pixels")
     ]
 
 

@@ -35,7 +35,7 @@ def test_a_fresh_encoder_is_the_same_network_with_weights_of_its_seed(tmp_path: 
     assert torch.equal(torch.get_rng_state(), state)
     assert first.fingerprint() == again.fingerprint()
     assert len({one.fingerprint() for one in (encoder, first, other)}) == 3
-    assert (first.preprocessing, first.name) == (encoder.preprocessing, "random initialisation")
+    assert (first.preprocessing, first.name) == (encoder.preprocessing, "random initialization")
     with torch.random.fork_rng():
         torch.manual_seed(0)
         expected = SPEC.build()

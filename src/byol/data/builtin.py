@@ -1,8 +1,8 @@
-"""The built-in set, drawn by code from a seed: ten wallpapers in two colours each.
+"""The built-in set, drawn by code from a seed: ten wallpapers in two colors each.
 
-The class is the motif that is repeated. Colours, place, scale and rotation vary freely, so that
+The class is the motif that is repeated. Colors, place, scale and rotation vary freely, so that
 raw pixels say little about it and a random network not much more. What two crops of a wallpaper
-share, once colour is jittered away, is the motif.
+share, once color is jittered away, is the motif.
 """
 
 import math
@@ -19,7 +19,7 @@ Field = NDArray[Any]  # float32 (count, 32, 32): a number per pixel
 
 SIDE = 32
 PERIOD = (7.0, 9.0)  # pixels from one motif to the next
-CONTRAST = (0.5, 0.8)  # between the two colours, in luminance
+CONTRAST = (0.5, 0.8)  # between the two colors, in luminance
 NOISE = 0.02  # standard deviation, in units of [0, 1]
 _LUMINANCE = np.array([0.299, 0.587, 0.114], np.float32)
 
@@ -110,7 +110,7 @@ def draw(count: int, seed: int) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
         mine = labels == label
         distance = motif(u[mine], v[mine]) * period[mine]  # in pixels, near the edge
         cover[mine] = np.clip(0.5 - distance, 0.0, 1.0)  # edges one pixel soft
-    paper, ink = _colours(random, count)
+    paper, ink = _colors(random, count)
     images = paper + cover[:, None] * (ink - paper)
     images += random.normal(0.0, NOISE, images.shape).astype(np.float32)
     return (images.clip(0.0, 1.0) * 255.0).round().astype(np.uint8), labels.astype(np.int64)
@@ -133,11 +133,11 @@ def _coordinates(random: np.random.Generator, count: int) -> tuple[Field, Field,
     return u, v, period
 
 
-def _colours(random: np.random.Generator, count: int) -> NDArray[np.float32]:
-    """Return paper and ink (2, count, 3, 1, 1) in [0, 1]: any two colours, moved apart to a contrast."""
-    colours = random.uniform(0.0, 1.0, (2, count, 3)).astype(np.float32)
-    difference = (colours[1] - colours[0]) @ _LUMINANCE
+def _colors(random: np.random.Generator, count: int) -> NDArray[np.float32]:
+    """Return paper and ink (2, count, 3, 1, 1) in [0, 1]: any two colors, moved apart to a contrast."""
+    colors = random.uniform(0.0, 1.0, (2, count, 3)).astype(np.float32)
+    difference = (colors[1] - colors[0]) @ _LUMINANCE
     wanted = np.sign(difference) * random.uniform(*CONTRAST, count).astype(np.float32)
     move = np.stack([difference - wanted, wanted - difference])[..., None] / 2.0
-    apart: NDArray[np.float32] = (colours + move).clip(0.0, 1.0)[..., None, None]
+    apart: NDArray[np.float32] = (colors + move).clip(0.0, 1.0)[..., None, None]
     return apart

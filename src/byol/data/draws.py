@@ -22,7 +22,7 @@ def uniforms(seed: int, step: int, index: NDArray[np.int64], view: int, count: i
     Args:
         seed: the run's seed; any integer, taken modulo 2**64.
         step: the optimizer step, >= 0.
-        index: (B,) int64, each image's place in its data set.
+        index: (B,) int64, each image's position in its data set.
         view: which of the image's views, 0, 1, ....
         count: how many numbers each image needs.
 

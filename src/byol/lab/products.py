@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from byol.algorithm import BOTH, Pairs
 from byol.system.device import Device
 from byol.training.learner import Learner
 
@@ -20,9 +21,10 @@ class Products:
         learner: whose networks are watched; their running statistics see one batch more.
         views: ready ones.
         device: in whose precision and memory format the products are.
+        pairs: which view predicts which.
     """
 
-    def __init__(self, learner: Learner, views: list[Tensor], device: Device) -> None:
+    def __init__(self, learner: Learner, views: list[Tensor], device: Device, pairs: Pairs = BOTH) -> None:
         self.device, self.found = device, list[tuple[nn.Module, Tensor, int, int]]()
         seen: list[tuple[nn.Module, Tensor]] = []
         hooks = [
@@ -30,8 +32,9 @@ class Products:
             for module in learner.online.modules()
             if isinstance(module, _PRODUCTS)
         ]
-        targets = learner.target.parameters()
-        num_targets = 2 if next(targets, None) is not None else 0  # a shared target computes nothing
+        predicting = {i for i, _ in pairs}
+        has_network = next(learner.target.parameters(), None) is not None  # a shared target computes nothing
+        targets = {j for _, j in pairs} if has_network else set()
         for number, view in enumerate(views):
             del seen[:]
             with torch.no_grad(), device.autocast():
@@ -39,13 +42,14 @@ class Products:
                 in_trunk = len(seen)
                 learner.online.predictor(branch.projection)
             for position, (module, inputs) in enumerate(seen):
-                forward_only = int(number < num_targets and position < in_trunk)
+                learned_here = int(number in predicting)
+                forward_only = int(number in targets and position < in_trunk)
                 like = next((at for at, one in enumerate(self.found) if _is_same(one, module, inputs)), None)
                 if like is None:
-                    self.found.append((module, inputs, 1, forward_only))
+                    self.found.append((module, inputs, learned_here, forward_only))
                 else:
                     module, inputs, learned, forward = self.found[like]
-                    self.found[like] = module, inputs, learned + 1, forward + forward_only
+                    self.found[like] = module, inputs, learned + learned_here, forward + forward_only
         for hook in hooks:
             hook.remove()
 

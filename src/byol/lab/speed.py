@@ -154,7 +154,7 @@ def bench(
         recipe.views.finish(crops, recipe.seed, batch.step, batch.index)
 
     peak = peak_bytes(step, device.device)
-    products = Products(learner, views, device)
+    products = Products(learner, views, device, recipe.views.pairs)
     seconds: dict[str, list[float]] = {name: [] for name in ("step", "distort", "views", "whole", "limit")}
     with Progress() as progress:
         for number in range(rounds + 1):

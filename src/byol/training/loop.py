@@ -215,11 +215,8 @@ def _train(asked: Request) -> Run:
                     )
 
         processes.on_rank_zero(finish, asked, learner, judge, images)
-        run = Run(folder.path)
-        if judge.has_labels:
-            progress.say(run.words())
         progress.say(f"done in {duration(learner.seconds)}: {folder.encoder}")
-    return run
+    return Run(folder.path)
 
 
 def _stream(

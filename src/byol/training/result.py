@@ -108,12 +108,6 @@ class Run:
             *([name, f"{found[key]:.2f}"] for name, key in rows.items()),
         ]
 
-    def words(self) -> str:
-        """Return the table as lines of text, for a person who watches the run end."""
-        header, *rows = self.table()
-        width = max(len(row[0]) for row in rows)
-        return "\n".join([" in ".join(filter(None, header)), *(f"  {a:<{width}}  {b:>6}" for a, b in rows)])
-
     def sentence(self) -> str:
         """Return what came out, in one sentence."""
         if not self.is_finished:

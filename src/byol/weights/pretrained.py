@@ -70,7 +70,7 @@ class Pretrained(nn.Module):
         return Pretrained(
             encoder,
             self.preprocessing,
-            name="random initialisation",
+            name="random initialization",
             rebuild=self._rebuild,
             architecture=self.architecture,
         ).eval()
