@@ -128,6 +128,13 @@ def test_every_verb_and_protocol_is_in_every_script(scripts: Path) -> None:
         assert all(word in text for word in [*VERBS, *EVALUATIONS, "optimizer.base-lr"])
 
 
+def test_the_tab_key_starts_no_python(scripts: Path) -> None:
+    for name in SHELLS:
+        code = [row.split("#")[0] for row in (scripts / name).read_text().split("\n")]
+        assert not [row for row in code if "$(" in row and "byol" in row.split("$(")[1].split()[0]], name
+        assert not [row for row in code if "python" in row], name
+
+
 def test_a_shell_that_we_do_not_know_is_one_sentence(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(UserError, match="did you mean bash"):
         script(["bsh"])
