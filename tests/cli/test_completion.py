@@ -11,7 +11,8 @@ from pathlib import Path
 import pytest
 
 from byol.cli import main
-from byol.cli.completion import SHELLS, script
+from byol.cli.completion import script
+from byol.cli.shells import SHELLS
 from byol.cli.verbs import EVALUATIONS, VERBS
 from byol.errors import UserError
 from byol.recipe.names import RECIPES
