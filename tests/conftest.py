@@ -15,6 +15,7 @@ from tests.weights.test_official import random_trees
 
 from byol.data.image.augmentation import View
 from byol.data.image.views import TwoViews
+from byol.lab.tables import TABLES
 from byol.model.encoder import ConvNet
 from byol.model.head import Mlp
 from byol.recipe.small import builtin
@@ -77,6 +78,16 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
         patched.setenv("BYOL_CACHE", str(tmp_path_factory.getbasetemp() / "cache"))
         byol.pretrain(folder / "images", folder / "run", recipe=recipe, workers=0)
     return folder
+
+
+@pytest.fixture
+def two_cells(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A table named "two" with two cells, for a laboratory that is through in seconds."""
+    monkeypatch.setitem(
+        TABLES,
+        "two",
+        lambda: replace(TABLES["tau"](), name="two", cells=TABLES["tau"]().cells[:2], findings=()),
+    )
 
 
 @pytest.fixture

@@ -18,7 +18,7 @@ LAYERS = [  # a module imports only rows below its own, or its own row's folder
     {"cli"},
     {"cli.completion", "cli.pages", "cli.parsing"},
     {"cli.command"},
-    {"cli.signature"},
+    {"cli.shells", "cli.signature"},
     {"cli.printing", "cli.verbs"},
     {"__init__"},
     {"lab.laboratory", "lab.speed", "training.loop"},

@@ -14,6 +14,7 @@ from torch.utils.data import Dataset
 
 import byol
 
+pytestmark = pytest.mark.usefixtures("two_cells")
 KNN, PHOTOS = byol.Knn(k=3), byol.named("photos")
 
 
@@ -37,7 +38,7 @@ CALLS: dict[str, Callable[[Places], Any]] = {
     "pack": lambda at: byol.pack(at.images, at.out, short_side=8),
     "bench": lambda at: byol.bench(at.recipe, data=at.images, rounds=1),
     "ablate": lambda at: byol.ablate(
-        "loss", at.tables, recipe=at.recipe, data=at.images, seeds=1, budget=1, jobs=1
+        "two", at.tables, recipe=at.recipe, data=at.images, seeds=1, budget=1, jobs=1
     ),
     "import_official": lambda at: byol.import_official(at.official, at.out),
     "export": lambda at: byol.export(at.run, type(at.out)(f"{at.out}.pth")),
@@ -165,8 +166,8 @@ def assert_one_sentence(error: Exception) -> None:
         ("data", lambda at: byol.transfer(at.run, [])),
         ("short_side", lambda at: byol.pack(at.images, at.out, short_side=0)),
         ("rounds", lambda at: byol.bench(at.recipe, rounds=0)),
-        ("table", lambda at: byol.ablate("los", at.out)),
-        ("seeds", lambda at: byol.ablate("loss", at.out, recipe=at.recipe, data=at.images, seeds=0)),
+        ("table", lambda at: byol.ablate("taw", at.out)),
+        ("seeds", lambda at: byol.ablate("two", at.out, recipe=at.recipe, data=at.images, seeds=0)),
         ("format", lambda at: byol.export(at.run, at.out, format="torh")),
     ],
 )  # fmt: skip

@@ -15,6 +15,7 @@ from byol.cli.command import Command
 from byol.cli.signature import REQUIRED, arguments
 from byol.cli.verbs import EVALUATIONS, VERBS
 
+pytestmark = pytest.mark.usefixtures("two_cells")
 COMMANDS = {name: verb for name, verb in VERBS.items() if name != "eval"} | {
     f"eval {name}": verb for name, verb in EVALUATIONS.items()
 }
@@ -118,10 +119,10 @@ CASES: dict[str, tuple[str, Callable[[Path, Path], Any]]] = {
     ),
     "recipes": ("recipes cifar10 imagenette", lambda made, new: byol.recipes("cifar10", "imagenette")),
     "ablate": (
-        "ablate loss --out {made}/tables --recipe {made}/recipe.json --data {made}/images "
+        "ablate two --out {made}/tables --recipe {made}/recipe.json --data {made}/images "
         "--seeds 1 --budget 1",
         lambda made, new: byol.ablate(
-            "loss", made / "tables", recipe=made / "recipe.json", data=made / "images", seeds=1, budget=1
+            "two", made / "tables", recipe=made / "recipe.json", data=made / "images", seeds=1, budget=1
         ),
     ),
     "bench": (

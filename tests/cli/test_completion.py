@@ -11,7 +11,8 @@ from pathlib import Path
 import pytest
 
 from byol.cli import main
-from byol.cli.completion import SHELLS, script
+from byol.cli.completion import script
+from byol.cli.shells import SHELLS
 from byol.cli.verbs import EVALUATIONS, VERBS
 from byol.errors import UserError
 from byol.recipe.names import RECIPES
@@ -29,6 +30,7 @@ CASES = [
     ("byol compare a b --protocol line", {"linear", "linear-paper"}),
     ("byol ablate ta", {"tau"}),
     ("byol recipes builtin imagenett", {"imagenette"}),
+    ("byol export run --format safe", {"safetensors"}),
     ("byol completion z", {"zsh"}),
     ("byol eval knn run --data phot", {"photographs"}),
     ("byol eval knn run --against a b phot", {"photographs"}),
@@ -125,6 +127,13 @@ def test_every_verb_and_protocol_is_in_every_script(scripts: Path) -> None:
     for name in SHELLS:
         text = (scripts / name).read_text()
         assert all(word in text for word in [*VERBS, *EVALUATIONS, "optimizer.base-lr"])
+
+
+def test_the_tab_key_starts_no_python(scripts: Path) -> None:
+    for name in SHELLS:
+        code = [row.split("#")[0] for row in (scripts / name).read_text().split("\n")]
+        assert not [row for row in code if "$(" in row and "byol" in row.split("$(")[1].split()[0]], name
+        assert not [row for row in code if "python" in row], name
 
 
 def test_a_shell_that_we_do_not_know_is_one_sentence(capsys: pytest.CaptureFixture[str]) -> None:

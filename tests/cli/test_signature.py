@@ -76,3 +76,15 @@ def test_the_fields_of_every_recipe_have_help(name: str) -> None:
     fields = list(spread_out(RECIPES[name]()))
     assert len({one.name for one in fields}) == len(fields) > 20
     assert [one.name for one in fields if not one.help and not one.name.endswith("kind")] == []
+
+
+def in_python(data: PATH | Tensor) -> None:
+    """Do one thing.
+
+    Args:
+        data: a path, or two; in Python also what `byol.load` has opened, and more; None for none. And so on.
+    """
+
+
+def test_help_leaves_to_python_what_a_shell_cannot_give() -> None:
+    assert arguments(in_python) == {"data": "a path, or two; by default none. And so on."}

@@ -1,5 +1,6 @@
 import os
 import pickle
+import re
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -9,6 +10,7 @@ import pytest
 import torch
 from tests.data.writing import write_images
 
+import byol
 from byol.data.image.decode import UndecodableImage
 from byol.data.images import Files, Images, InMemory
 from byol.data.in_memory import keep_in_memory
@@ -154,3 +156,9 @@ def test_the_digest_of_a_set_is_that_of_images_and_labels(root: Path, cache: Pat
     before = Files(index).digest()
     os.utime(root / "a" / "000.png", (1, 1))
     assert Files(index).digest() != before
+
+
+def test_nobody_asks_which_kind_a_set_is() -> None:
+    for path in Path(byol.__file__).parent.rglob("*.py"):
+        asked = re.search(r"isinstance\([^()]*\b(InMemory|Files|FolderIndex|PackIndex)\b", path.read_text())
+        assert asked is None, (path, asked)

@@ -78,7 +78,7 @@ def _call(name: str, verb: "Verb", words: list[str]) -> int:
         from byol.cli.parsing import full_help
 
         print(full_help(command), end="")
-    elif asked or (verb.lists is not None and not words):
+    elif asked or (verb.lists in verb.words and not words):
         from byol.cli.pages import page
 
         print(page(command))

@@ -10,7 +10,7 @@ from byol.cli.signature import REQUIRED, Parameter, arguments, parameters, sprea
 from byol.cli.verbs import Verb, choose, protocols
 from byol.errors import UserError
 
-METAVARS = {"against": "RUN ...", "protocol": "NAME", "recipe": "RECIPE"}
+METAVARS = {"against": "RUN ...", "format": "NAME", "protocol": "NAME", "recipe": "RECIPE"}
 JSON = Parameter("json", bool, False, "print one JSON object instead of a table.")
 
 
@@ -60,8 +60,10 @@ class Command:
         """Name and value of the parameter whose fields are flags; a tuple's items are named by themselves."""
         match self.verb.start:
             case "recipe":
+                from byol.recipe.names import open_recipe
+
                 default = next(one.default for one in self.words if one.name == "recipe")
-                return {"recipe": _recipe(self.given.get("recipe", default))}
+                return {"recipe": open_recipe(self.given.get("recipe", default))}
             case "protocol":
                 name = self.verb.protocol or _value_of("--protocol", self.flags) or "knn"
                 return {"protocol": choose(name, protocols(), "protocol")()}
@@ -107,11 +109,6 @@ class Command:
         """Raise a UserError where a word has to be given and is not, whatever the flags are."""
         flags = {one.name: () for one in self.parameters}
         self.refuse_missing({**flags, **self.given})
-
-
-def _recipe(name: str) -> Any:
-    """Return a named recipe, or that of a file."""
-    return byol.read_recipe(name) if name.endswith(".json") else byol.named(name)
 
 
 def _value_of(flag: str, words: list[str]) -> str | None:

@@ -10,6 +10,7 @@ from byol.cli.signature import REQUIRED, Parameter, summary
 from byol.cli.verbs import EVALUATIONS, NAMES, VERBS
 
 WIDTH, HEIGHT = 80, 24  # of the smallest terminal
+NO_BREAK = "\0"  # a space at which no line ends
 _FLAGS = 27  # columns of a flag and its value; what it means stands behind
 
 
@@ -112,8 +113,9 @@ def _table(rows: list[tuple[str, str, Any]], height: int) -> list[str]:
         value = _default(default)
         end = f" [{value}]" if value else ""
         room = min(width, WIDTH - 4 - len(word))
-        whole = textwrap.wrap(_open(help) + end, room) or [end]
-        if len(whole) == 2 and spare > 0:
+        kept = f" {end.strip().replace(' ', NO_BREAK)}"
+        whole = [line.replace(NO_BREAK, " ") for line in textwrap.wrap(_open(help) + kept, room)] or [""]
+        if len(whole) == 2 and spare > 0 and whole[1] != end.strip():
             spare -= 1
         elif len(whole) > 1:
             whole = [one_line(help, room - len(end)) + end]

@@ -111,7 +111,7 @@ def shell_type(annotation: Any) -> Any:
 def summary(thing: Any) -> str:
     """Return the first sentence of a docstring, on one line."""
     paragraph = " ".join((inspect.getdoc(thing) or "").split("\n\n")[0].split())
-    return re.split(r"(?<=[.?!])\s(?=[A-Z])", paragraph)[0]
+    return re.split(r"(?<=[.?!])\s(?=[A-Z])", paragraph.replace("`", ""))[0]
 
 
 def arguments(thing: Any) -> dict[str, str]:
@@ -125,7 +125,8 @@ def arguments(thing: Any) -> dict[str, str]:
 
 
 def _in_shell(help: str) -> str:
-    """Return help as it reads where nothing is called None: what is not given has its default."""
+    """Return help as it reads in a shell: without what is "in Python", and with "by default" for None."""
+    help = re.sub(r"[;,] in Python\b.*?(?=;|\.\s|\.?$)", "", help)
     return help.replace("`", "").replace("None for", "by default")
 
 

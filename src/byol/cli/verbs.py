@@ -106,6 +106,7 @@ VERBS = {
         examples=("byol resume runs/photos",),
         words=("run",),
         ask={"run": "which run to continue"},
+        hidden=("recipe", "data"),
     ),
     "eval": Verb(
         function="judge",
@@ -168,9 +169,10 @@ VERBS = {
         function="export",
         does="write an encoder for other programs, and prove it",
         usage="RUN --out FILE [flags]",
-        examples=("byol export runs/photos --out photos.pt",),
+        examples=("byol export runs/photos --out photos.pth",),
         words=("encoder",),
         ask={"encoder": "which encoder", "out": "where to write the file"},
+        lists="format",
     ),
 }
 
@@ -227,7 +229,15 @@ def protocols() -> Mapping[str, Callable[[], Any]]:
     return PROTOCOLS
 
 
-NAMES: dict[str, Callable[[], Mapping[str, Callable[[], Any]]]] = {  # parameter -> the names it may have
+def formats() -> Mapping[str, Any]:
+    """Return the formats of files that `export` writes."""
+    from byol.weights.formats import FORMATS
+
+    return FORMATS
+
+
+NAMES: dict[str, Callable[[], Mapping[str, Any]]] = {  # parameter -> the names it may have
+    "format": formats,
     "name": recipes,
     "other": recipes,
     "protocol": protocols,

@@ -85,7 +85,8 @@ def pack(
     is copied as it is; every other image is encoded again. The same images make the same file.
 
     Args:
-        data: a folder, an archive, a list or a pack; a tensor (N, 3, H, W) of uint8, or a data set of torch.
+        data: a folder, a list of paths, an archive or a pack; in Python also a tensor (N, 3, H, W) of uint8,
+            or a data set of torch.
         out: the file to write; it appears when it is complete.
         short_side: most pixels of an image's shorter side; smaller images are not enlarged.
         quality: of JPEG, in [1, 100]. Colors are kept at half the resolution (4:2:0), as cameras do: a

@@ -48,7 +48,8 @@ def judge(
     The result also becomes a line of RUN/results/results.jsonl, when the encoder is that of a run.
 
     Args:
-        encoder: a run, or whatever else `byol.load` opens, or has opened; it keeps weights, buffers and mode.
+        encoder: a run, its encoder.safetensors, timm:NAME or torchvision:NAME; in Python also what
+            `byol.load` has opened, which keeps weights, buffers and mode.
         data: labelled images: the train split is learned from, test (or val, without test) judged.
         protocol: `Knn()`, `LinearProbe()`, `LinearSgd()`, `FineTune()`, `FewLabels()`, or one of your own.
         test: the judged images, if they lie elsewhere.
@@ -105,8 +106,8 @@ def transfer(
     """Judge an encoder on several labelled sets, each by its own metric.
 
     Args:
-        encoder: as for `judge`.
-        data: the sets, each with a train and a test (or val) split.
+        encoder: a run, its encoder.safetensors, timm:NAME or torchvision:NAME; in Python as for `judge`.
+        data: the labelled sets, each with splits train and test (or val).
         protocols: by which each is judged.
         against: other encoders to judge by the same rule.
         seed: of all draws.
@@ -142,9 +143,9 @@ def compare(
     """Decide whether one encoder is better than another, on the same images.
 
     Args:
-        a: as for `judge`.
-        b: likewise.
-        data: labelled images, as for `judge`.
+        a: a run, its encoder.safetensors, timm:NAME or torchvision:NAME; in Python as for `judge`.
+        b: another, given in the same ways.
+        data: labelled images: the train split is learned from, test (or val, without test) judged.
         protocol: by which both are judged.
         test: the judged images, if they lie elsewhere.
         seed: of all draws.
@@ -170,7 +171,7 @@ def measure(
     Where there are splits the images are those that no encoder should have learned from: test, or else val.
 
     Args:
-        encoder: as for `judge`.
+        encoder: a run, its encoder.safetensors, timm:NAME or torchvision:NAME; in Python as for `judge`.
         data: images; labels are not looked at.
         against: other encoders to measure on the same images and views.
         seed: of images, views and the random initialization.

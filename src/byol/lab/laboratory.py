@@ -100,10 +100,10 @@ def ablate(
     folder share the runs that they have in common.
 
     Args:
-        table: the question, or its name; `TableList` lists them.
+        table: the name of a table, such as "tau"; in Python also a `Table` of one's own.
         out: folder of tables and runs.
         recipe: what the table changes: a recipe, its name, or the path of a recipe.json.
-        data: labelled images; None takes the recipe's own.
+        data: labelled images; None for the recipe's own.
         seeds: runs of each cell, with seeds 0, 1, ...
         budget: epochs of each run.
         jobs: runs at a time, one core each; None for one per core (one in all where there is a GPU).

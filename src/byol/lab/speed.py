@@ -124,8 +124,8 @@ def bench(
 
     Args:
         recipe: what is run: a recipe, its name, or the path of a recipe.json.
-        data: the images, as of `byol.pretrain`; None takes the recipe's own, or random images of the size of
-            its views where it has none.
+        data: images, given as to `pretrain`; None for the recipe's own, or random ones of its views' size
+            where it has none.
         rounds: times that every part is timed, >= 1.
 
     Raises:

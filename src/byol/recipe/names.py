@@ -149,8 +149,8 @@ def recipes(
     """List the recipes, show one, or show how two differ.
 
     Args:
-        name: of a recipe, or the path of a recipe.json; None lists all.
-        other: likewise; shows in which fields it differs from the first.
+        name: of a recipe, or the path of a recipe.json; None for a list of all.
+        other: a second one, to show in which fields it differs from the first.
 
     Raises:
         UserError: there is no such recipe.

@@ -53,15 +53,15 @@ def pretrain(
     are the same in the same order, and the sums are rounded differently.
 
     Args:
-        data: the images: the path of a folder, a list, an archive or a pack, "builtin", a tensor
-            (N, C, H, W) of uint8, or a map-style `Dataset`; None takes the recipe's own.
-        out: the run folder.
+        data: images: a folder, a list of paths, an archive, a pack or "builtin"; in Python also a tensor
+            (N, C, H, W) of uint8 or a map-style `Dataset`; None for the recipe's own.
+        out: the run folder to write.
         recipe: what to compute: a recipe, its name, or the path of a recipe.json.
         encoder: any module (B, 3, H, W) -> (B, D) to train in place of the recipe's.
         overwrite: replace a run that `out` already holds.
-        workers: processes that decode files, None for one per core; sets in memory need none. Where several
+        workers: processes that decode files; None for one per core. Sets in memory need none. Where several
             processes train, each has as many, or its part of the cores.
-        checkpoint_seconds: time between checkpoints, above 0.
+        checkpoint_seconds: seconds between checkpoints, above 0.
 
     Returns:
         The run.
@@ -95,12 +95,12 @@ def resume(
     """Continue a run from its newest checkpoint, exactly as if it had never stopped.
 
     Args:
-        run: its folder.
-        data: the images, if the run was given them in Python.
+        run: the run folder.
+        data: the images, if the run was given them in Python and so cannot name them.
         encoder: the module, if the run was given one; its weights are replaced.
         recipe: what the run is thought to compute; another one than its own is refused.
-        workers: as of `pretrain`.
-        checkpoint_seconds: as of `pretrain`.
+        workers: processes that decode files; None for one per core.
+        checkpoint_seconds: seconds between checkpoints, above 0.
 
     Returns:
         The run.

@@ -198,11 +198,12 @@ def export(
     """Write an encoder as a file that others read, and say how near what is read back comes to it.
 
     Args:
-        encoder: whatever `byol.load` opens, or has opened; it stays as it is.
-        out: the file to write.
-        format: "torch", the weights that torchvision, timm or any network of these names loads (.pth);
-            "torch-export", a program that needs torch alone, normalization inside (.pt2); or "safetensors",
-            which `byol.load` reads.
+        encoder: a run, its encoder.safetensors, timm:NAME or torchvision:NAME; in Python also what
+            `byol.load` has opened, which stays as it is.
+        out: the file to write; its name ends as files of the format do.
+        format: of the file, by its name: "torch" (.pth), the weights that torchvision, timm or any network of
+            these names loads; "torch-export" (.pt2), a program that needs torch alone, normalization inside;
+            or "safetensors", which `byol.load` reads.
         overwrite: replace a file that is there.
 
     Raises:

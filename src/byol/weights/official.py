@@ -83,7 +83,7 @@ class Imported:
 def import_official(
     file: str | os.PathLike[str], out: str | os.PathLike[str], *, overwrite: bool = False
 ) -> Imported:
-    """Write the online encoder of an official checkpoint as `OUT/encoder.safetensors`.
+    """Write the online encoder of an official checkpoint as OUT/encoder.safetensors.
 
     Target network, projector, predictor, classifier and the optimizer's state are left behind. Reading
     takes about one and a half times the file's size in memory.
