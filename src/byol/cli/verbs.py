@@ -226,7 +226,7 @@ def tables() -> Mapping[str, Callable[[], Any]]:
 
 def protocols() -> Mapping[str, Callable[[], Any]]:
     """Return the protocols by which `judge` and `compare` judge."""
-    return PROTOCOLS
+    return {name: entry.make for name, entry in PROTOCOLS.items()}
 
 
 def formats() -> Mapping[str, Any]:

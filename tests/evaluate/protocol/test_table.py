@@ -9,7 +9,7 @@ from byol.evaluate.protocol.table import PROTOCOLS
 @pytest.mark.parametrize("name", PROTOCOLS)
 def test_every_protocol_is_made_under_its_name_and_described(name: str) -> None:
     entry = PROTOCOLS[name]
-    assert entry().name == name
+    assert entry.make().name == name
     assert 0 < len(entry.does) <= 80 - len(f"  {name:<19}")  # of the smallest terminal
     assert entry.flags.startswith("--")
 

@@ -3,17 +3,15 @@
 A protocol is imported when it is made, so that a shell lists them without waiting for torch.
 """
 
-from dataclasses import dataclass
 from importlib import import_module
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
     from byol.evaluate.protocol.slot import EvaluationProtocol
 
 
-@dataclass(frozen=True)
-class Entry:
-    """A protocol as a person chooses it. Called, it makes the protocol with its default settings.
+class Entry(NamedTuple):
+    """A protocol as a person chooses it.
 
     Args:
         maker: the class or function that makes it, as MODULE.NAME in this folder.
@@ -25,8 +23,8 @@ class Entry:
     does: str
     flags: str
 
-    def __call__(self) -> "EvaluationProtocol":
-        """Return the protocol; its fields are what can be set."""
+    def make(self) -> "EvaluationProtocol":
+        """Return the protocol with its default settings; its fields are what can be set."""
         module, name = self.maker.split(".")
         made: EvaluationProtocol = getattr(import_module(f"byol.evaluate.protocol.{module}"), name)()
         return made
