@@ -97,7 +97,7 @@ class _Whitening:
         )
 
     def scale(self, strength: float) -> Tensor:
-        """Return what a step in each coordinate is worth, (D + 1,); the last is the intercept."""
+        """Return the scale of each coordinate, (D + 1,); the last is that of the intercept."""
         penalty = torch.full_like(self.curvature, strength)
         penalty[-1] = 0.0
         return (self.curvature + penalty).rsqrt()

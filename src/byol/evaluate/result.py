@@ -1,4 +1,4 @@
-"""What an evaluation found, as frozen data: in Python, as JSON, as a table and as a sentence to read.
+"""The results of evaluations, as frozen data: in Python, as JSON, as a table and as a sentence to read.
 
 Every result has `value`, `table()`, `sentence()` and `to_json()`, which always holds "value", and "low" and
 "high" where there is an interval.
@@ -212,7 +212,7 @@ class Comparison:
 
 @dataclass(frozen=True, kw_only=True)
 class Transfer:
-    """What an encoder is worth on several sets.
+    """The results of one encoder on several sets.
 
     Args:
         results: of each set, one for each protocol.

@@ -12,9 +12,8 @@ from byol.data.opening import Data, open_data
 from byol.errors import UserError
 from byol.evaluate.metrics import Metric, Scores
 from byol.evaluate.scoring import OneLabel, Scoring, SeveralLabels
+from byol.evaluate.statistics import Indices
 from byol.system.digest import digest
-
-Indices = NDArray[np.int64]
 
 
 @dataclass(frozen=True, eq=False)
@@ -42,7 +41,7 @@ class Labelled:
 
 @dataclass(frozen=True, eq=False)
 class Task:
-    """A labelled set, divided by whoever made it.
+    """A labelled set with the split that came with it: images to learn from, images to be judged by.
 
     Args:
         name: what the person called it.

@@ -1,4 +1,4 @@
-"""What `pretrain` and `resume` are asked, checked at the door: from here on everything is as it should be."""
+"""The arguments of `pretrain` and `resume`, checked and completed before anything is built."""
 
 import os
 from collections.abc import Mapping

@@ -1,4 +1,4 @@
-"""Weights of a network in a checkpoint, where they stand under some prefix beside other things."""
+"""Finding the weights of a network in a checkpoint that holds other things too, under some prefix."""
 
 from collections.abc import Mapping
 

@@ -35,7 +35,7 @@ class Context:
 
 @dataclass(frozen=True, eq=False)
 class Outcome:
-    """What a protocol found of one encoder.
+    """The scores that a protocol gives the judged images with one encoder.
 
     Args:
         positions: (M,) which of the task's judged images have scores; the others cannot be decoded.
