@@ -57,7 +57,7 @@ def test_a_module_that_cannot_be_drawn_anew_says_which_part() -> None:
             super().__init__()
             self.token = nn.Parameter(torch.zeros(3))
 
-    with pytest.raises(UserError, match=r"mine cannot be drawn again .* module 1 has weights"):
+    with pytest.raises(UserError, match=r"mine cannot be drawn again .* its module 1 has weights"):
         wrapped(nn.Sequential(nn.Linear(3, 3), Token())).fresh(0)
 
 

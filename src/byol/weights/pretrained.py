@@ -243,7 +243,8 @@ def _redrawn(module: nn.Module, name: str) -> nn.Module:
             reset()
         elif any(tensor.is_floating_point() for tensor in own):
             raise UserError(
-                f"{name} cannot be drawn again to be compared with: module {path or type(layer).__name__} "
-                "has weights or buffers and no reset_parameters; give it one, or Pretrained(rebuild=...)."
+                f"{name} cannot be drawn again to be compared with: "
+                f"its module {path or type(layer).__name__} has weights or buffers and no "
+                "reset_parameters; give it one, or Pretrained(rebuild=...)."
             )
     return again
