@@ -298,6 +298,14 @@ def test_compare_answers_in_a_sentence_and_an_exit_code(
     assert (found["verdict"], found["exit_code"]) == ("undecided", 3)
 
 
+@pytest.mark.parametrize("first", ["runs/photos", "timm:resnet18", "./run"])
+def test_an_encoder_in_place_of_a_protocol_is_not_taken_for_a_misspelt_one(
+    first: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["eval", first, "--data", "labelled"]) == 2
+    assert f"say which protocol before {first}: byol eval PROTOCOL RUN" in capsys.readouterr().err
+
+
 def test_what_cannot_be_judged_is_one_sentence(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
     data = str(run.parent / "set")
     assert "say which encoder" in refused(["eval", "knn", "--data", data], capsys)

@@ -162,6 +162,22 @@ def assert_one_sentence(error: Exception) -> None:
         ("data", lambda at: byol.pretrain(None, at.out, recipe="photos")),
         ("int", lambda at: byol.pretrain(3, at.out, recipe=at.recipe)),  # type: ignore[arg-type]
         ("seed", lambda at: byol.judge(at.run, at.images, seed=-1)),
+        ("seed", lambda at: byol.judge(at.run, at.images, seed=0.5)),  # type: ignore[arg-type]
+        ("seed", lambda at: byol.measure(at.run, at.images, seed="0")),  # type: ignore[arg-type]
+        ("NoneType", lambda at: byol.judge(None, at.images)),  # type: ignore[arg-type]
+        ("Linear", lambda at: byol.judge(torch.nn.Linear(2, 2), at.images)),  # type: ignore[arg-type]
+        ("which encoder", lambda at: byol.judge("", at.images)),
+        ("NoneType", lambda at: byol.compare(at.run, None, at.images)),  # type: ignore[arg-type]
+        ("int", lambda at: byol.measure(3, at.images)),  # type: ignore[arg-type]
+        ("k is", lambda at: byol.judge(at.run, at.images, protocol=byol.Knn(k=2.5))),  # type: ignore[arg-type]
+        ("epochs", lambda at: byol.LinearSgd(epochs="9")),  # type: ignore[arg-type]
+        ("Tensor", lambda at: byol.transfer(at.run, torch.zeros(8, 3, 8, 8))),  # type: ignore[arg-type]
+        ("int", lambda at: byol.named(3)),  # type: ignore[arg-type]
+        ("int", lambda at: byol.recipes(3)),  # type: ignore[arg-type]
+        ("str", lambda at: byol.diff(PHOTOS, "photos")),  # type: ignore[arg-type]
+        ("int", lambda at: byol.ablate(3, at.out)),  # type: ignore[arg-type]
+        ("is a file", lambda at: byol.ablate("two", __file__, recipe=at.recipe, data=at.images)),
+        ("short_side", lambda at: byol.pack(at.images, at.out, short_side=None)),  # type: ignore[arg-type]
         ("k is", lambda at: byol.judge(at.run, at.images, protocol=byol.Knn(k=400))),
         ("data", lambda at: byol.transfer(at.run, [])),
         ("short_side", lambda at: byol.pack(at.images, at.out, short_side=0)),

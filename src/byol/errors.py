@@ -41,14 +41,18 @@ def nearest(name: str, names: Iterable[str], at_most: int = 1) -> str:
     return f"did you mean {' or '.join(near)}?" if near else f"there are {', '.join(known)}."
 
 
-def refuse_below(name: str, value: float, least: float) -> None:
-    """Raise a UserError where a setting is below its least value, or NaN."""
+def refuse_below(name: str, value: object, least: float) -> None:
+    """Raise a UserError where a setting is no number, is below its least value, or is NaN."""
+    if not isinstance(value, int | float):
+        raise UserError(f"{name} is {value!r}; give a number of {least} or more.")
     if not value >= least:
         raise UserError(f"{name} is {value}; use {least} or more.")
 
 
-def refuse_seed(seed: int) -> None:
-    """Raise a UserError where a seed does not fit beside a step into one number of 64 bits."""
+def refuse_seed(seed: object) -> None:
+    """Raise a UserError where a seed is no whole number that fits beside a step into one of 64 bits."""
+    if not isinstance(seed, int) or isinstance(seed, bool):
+        raise UserError(f"seed is {seed!r}; give a whole number in [0, {2**31}).")
     if not 0 <= seed < 2**31:
         raise UserError(f"seed is {seed}; it must lie in [0, {2**31}).")
 

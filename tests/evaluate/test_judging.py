@@ -17,6 +17,7 @@ from byol.evaluate.protocol.few_labels import FewLabels
 from byol.evaluate.protocol.finetune import FineTune
 from byol.evaluate.protocol.knn import Knn
 from byol.evaluate.protocol.linear import LinearProbe
+from byol.evaluate.protocol.slot import Context, Outcome
 from byol.evaluate.task import Task, open_task
 from byol.model.encoder import ConvNet
 from byol.weights.pretrained import Pretrained, save_encoder
@@ -268,6 +269,32 @@ def test_what_is_no_protocol_or_no_list_is_told_before_anything_is_computed(
         transfer(encoder, folder)
     with pytest.raises(UserError, match="protocols is empty"):
         transfer(encoder, [folder], protocols=[])
+
+
+def test_a_transfer_tells_what_is_missing_before_the_first_set_is_judged(
+    encoder: Pretrained, make_set: MakeSet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("byol.evaluate.judging.judge", lambda *_, **__: pytest.fail("judged already"))
+    folder = make_set()
+    with pytest.raises(UserError, match=r"no images at .*nowhere"):
+        transfer(encoder, [folder, tmp_path / "nowhere"], protocols=[Knn()])
+    with pytest.raises(UserError, match=r"no encoder at .*nowhere"):
+        transfer(encoder, [folder], protocols=[Knn()], against=[tmp_path / "nowhere"])
+
+
+@dataclass(frozen=True)
+class Chooser(Knn):
+    """A protocol of one's own that chooses NumPy numbers and paths."""
+
+    def judge(self, encoder: Pretrained, task: Task, context: Context) -> Outcome:
+        chosen = {"k": np.int64(self.k), "list": Path("few.txt"), "rates": np.array([0.5])}
+        return replace(super().judge(encoder, task, context), chosen=[chosen])
+
+
+def test_a_choice_that_json_does_not_know_does_not_lose_the_result(run: Path, make_set: MakeSet) -> None:
+    assert judge(run, make_set(), protocol=Chooser(k=5)).rows[0].chosen[0]["k"] == 5
+    filed = json.loads((run / "results" / "results.jsonl").read_text())
+    assert filed["rows"][0]["chosen"] == [{"k": 5, "list": "few.txt", "rates": [0.5]}]
 
 
 @dataclass(frozen=True, eq=False)

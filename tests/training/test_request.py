@@ -2,6 +2,7 @@
 
 import json
 import os
+import shlex
 import signal
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -21,6 +22,7 @@ from byol.errors import Interrupted, UserError
 from byol.recipe.spec import Recipe, read_recipe
 from byol.run.folder import RunFolder
 from byol.training.loop import pretrain, resume
+from byol.training.result import Run
 
 MakeRecipe = Callable[[Path | str], Recipe]
 
@@ -170,6 +172,28 @@ def test_the_remedy_of_a_run_with_a_module_of_ones_own_works(
     told = capsys.readouterr().err.splitlines()[-1]
     assert "give the module that the run was begun with: byol.resume(RUN, encoder=module)" in told
     assert resume(out, encoder=Own()).summary["steps"] == 12
+
+
+def test_the_remedy_names_a_folder_as_a_shell_reads_it(
+    tiny: MakeRecipe, thumbnails: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out = tmp_path / "my run"
+    said = stopped_at_two(monkeypatch, thumbnails, out, recipe=tiny(""))
+    words = shlex.split(said.split("continue with: ")[1])
+    assert words == ["byol", "pretrain", "--resume", str(out)]
+    with pytest.raises(
+        UserError, match=r"is not finished; continue it with: byol pretrain --resume '.*run'$"
+    ):
+        _ = Run(out).summary
+
+
+def test_a_place_that_is_taken_is_told_before_the_images_are_opened(
+    tiny: MakeRecipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("byol.training.loop.open_data", lambda *_: pytest.fail("opened already"))
+    (tmp_path / "mine.txt").touch()
+    with pytest.raises(UserError, match="is not a run folder; choose another --out"):
+        pretrain("builtin", tmp_path, recipe=tiny(""))
 
 
 def test_images_given_in_python_are_learned_from_and_asked_for_again(

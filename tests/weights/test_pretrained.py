@@ -74,11 +74,18 @@ def test_the_fingerprint_is_that_of_weights_statistics_and_preprocessing() -> No
     assert wrapped(network.bfloat16()).fingerprint() != before
 
 
+def test_one_path_alone_or_no_image_is_told() -> None:
+    with pytest.raises(UserError, match=r"images is the path a.jpg alone; give a list: \['a.jpg'\]"):
+        wrapped(SPEC.build()).embed("a.jpg")
+    with pytest.raises(UserError, match="images is empty"):
+        wrapped(SPEC.build()).embed([])
+
+
 def test_weights_of_another_module_are_refused(tmp_path: Path) -> None:
     path = saved(tmp_path, SPEC.build(), None)
     with pytest.raises(UserError, match=r"load\(run, encoder=module\)"):
         load(path)
-    with pytest.raises(UserError, match="are not those of the module"):
+    with pytest.raises(UserError, match=r"are not those of the module: [^\n]+$"):
         load(path, encoder=ConvNet(widths=(4, 9)).build())
     assert load(path, encoder=SPEC.build()).preprocessing.size == 12
 

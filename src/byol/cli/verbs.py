@@ -186,7 +186,10 @@ def find(words: list[str]) -> tuple[str, Verb, list[str]]:
     name, *words = words
     verb = choose(name, VERBS, "command")
     if name == "eval" and words and not words[0].startswith("-"):
-        return f"eval {words[0]}", choose(words[0], EVALUATIONS, "protocol"), words[1:]
+        protocol = words[0]
+        if protocol not in EVALUATIONS and any(mark in protocol for mark in "/:.~"):  # a run, a network
+            raise UserError(f"say which protocol before {protocol}: byol eval {verb.usage}.")
+        return f"eval {protocol}", choose(protocol, EVALUATIONS, "protocol"), words[1:]
     return name, verb, words
 
 

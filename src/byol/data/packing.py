@@ -20,7 +20,7 @@ from byol.data.index.packfile import PackWriter
 from byol.data.index.slot import Index
 from byol.data.opening import BUILTIN, Data, indices
 from byol.data.unreadable import refuse_many_bad
-from byol.errors import Interrupted, UserError, refuse_below
+from byol.errors import Interrupted, UserError, refuse_not_whole
 from byol.system.cache import cache_folder
 from byol.system.device import usable_cores
 from byol.system.files import place_to_write, whole_file
@@ -103,8 +103,9 @@ def pack(
         Interrupted: it was asked to stop, and has left nothing behind.
     """
     out = place_to_write(out, "say where to write the pack: --out FILE.")
-    refuse_below("short_side", short_side, 1)
-    if not 1 <= quality <= 100:
+    refuse_not_whole("short_side", short_side, 1)
+    refuse_not_whole("quality", quality, 1)
+    if not quality <= 100:
         raise UserError(f"quality is {quality}; use 1 to 100.")
     if isinstance(data, str) and data == BUILTIN:
         raise UserError(

@@ -122,9 +122,15 @@ def transfer(
         raise UserError("protocols is empty; give one or more, such as byol.LinearProbe().")
     for protocol in ways:
         _settings(protocol)  # refuses what is none before the first is judged
+    refuse_seed(seed)
+    others = _several("against", against)
+    for given in (encoder, *others):  # what is missing is told now, not after an hour of the first set
+        _opened(given)
+    for one in sets:
+        open_task(one)
     return Transfer(
         results=tuple(
-            judge(encoder, one, protocol=protocol, against=against, seed=seed)
+            judge(encoder, one, protocol=protocol, against=others, seed=seed)
             for one in sets
             for protocol in ways
         )
@@ -257,8 +263,10 @@ def _settings(protocol: EvaluationProtocol) -> dict[str, Any]:
 
 def _several(name: str, values: Sequence[Value]) -> Sequence[Value]:
     """Return a sequence; refuse one thing alone, which a word would be letter by letter."""
-    if isinstance(values, str) or not isinstance(values, Sequence):
+    if isinstance(values, str):
         raise UserError(f"{name} is {values!r} alone; give a list, such as [{values!r}].")
+    if not isinstance(values, Sequence):
+        raise UserError(f"{name} is a {type(values).__name__} alone; give a list.")
     return values
 
 
@@ -270,6 +278,8 @@ def _opened(encoder: Encoder) -> Pretrained:
 
 def _named(encoder: str | os.PathLike[str]) -> str:
     """Return the path or name of an encoder as it was given, but for `~`, which is home."""
+    if not isinstance(encoder, str | os.PathLike):
+        return encoder  # what is none `load` refuses
     name = os.fspath(encoder)
     return str(Path(name).expanduser()) if name.startswith("~") else name
 
@@ -282,6 +292,11 @@ def _file(encoder: Encoder, value: dict[str, Any], progress: Progress) -> None:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with path.open("a") as file:
-            file.write(json.dumps(value) + "\n")
+            file.write(json.dumps(value, default=_plain) + "\n")
     except OSError as error:
         progress.say(f"note: the result was not filed in {path}: {error.strerror or error}.")
+
+
+def _plain(value: Any) -> Any:
+    """Return as JSON can hold it what a protocol of somebody's own has chosen: a NumPy number, a path."""
+    return value.tolist() if isinstance(value, np.generic | np.ndarray) else str(value)

@@ -112,10 +112,12 @@ def ablate(
         UserError: a value is out of range, or the data have no labels.
         Interrupted: it was asked to stop; the runs that were going on have saved themselves.
     """
-    table = open_table(table) if isinstance(table, str) else table
+    table = table if isinstance(table, Table) else open_table(table)
     base = open_recipe(recipe)
     refuse_wrong_types(base)
     folder = place_to_write(out, "say where to write the table and its runs: --out DIR.")
+    if folder.exists() and not folder.is_dir():
+        raise UserError(f"{folder} is a file; give a folder for the table and its runs: --out DIR.")
     for name, number in (("seeds", seeds), ("budget", budget), ("jobs", 1 if jobs is None else jobs)):
         refuse_not_whole(name, number, 1)
     if data is not None and not isinstance(data, str | os.PathLike):

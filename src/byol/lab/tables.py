@@ -270,6 +270,8 @@ def open_table(name: str) -> Table:
     Raises:
         UserError: there is none; the nearest name is given.
     """
+    if not isinstance(name, str):
+        raise UserError(f"table is a {type(name).__name__}; give a name or a Table.")
     if name not in TABLES:
         raise UserError(f"there is no table '{name}'; {nearest(name, TABLES)}")
     return TABLES[name]()

@@ -66,6 +66,8 @@ def named(name: str) -> Recipe:
     Raises:
         UserError: there is none; the nearest names are given.
     """
+    if not isinstance(name, str):
+        raise UserError(f"the name of a recipe is wanted, not a {type(name).__name__}.")
     if name not in RECIPES:
         raise UserError(f"there is no recipe named '{name}'; {nearest(name, RECIPES, at_most=2)}")
     return RECIPES[name]()
@@ -160,7 +162,8 @@ def recipes(
             raise UserError(f"say what {other} is to be compared with: recipes(name, other).")
         return RecipeList()
     asked = [one for one in (name, other) if one is not None]
-    return RecipeList(tuple(os.fspath(one) for one in asked), tuple(open_recipe(one) for one in asked))
+    opened = tuple(open_recipe(one) for one in asked)  # first: it refuses what is no name and no path
+    return RecipeList(tuple(one.name if isinstance(one, Recipe) else os.fspath(one) for one in asked), opened)
 
 
 def _said(value: Any) -> str:

@@ -190,6 +190,9 @@ def read_recipe(path: str | os.PathLike[str]) -> Recipe:
 
 def diff(left: Recipe, right: Recipe) -> list[tuple[str, Any, Any]]:
     """Return (field path, left value, right value) wherever two recipes differ; a missing side is None."""
+    for one in (left, right):
+        if not isinstance(one, Recipe):
+            raise UserError(f"diff takes two recipes, not a {type(one).__name__}; open it: byol.named(...).")
     a, b = left.fields(), right.fields()
     return [(key, a.get(key), b.get(key)) for key in {**a, **b} if a.get(key) != b.get(key)]
 

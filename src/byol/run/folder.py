@@ -1,5 +1,6 @@
 """The run folder: which file lies where, and who may write into it."""
 
+import shlex
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
@@ -49,19 +50,24 @@ class RunFolder:
     def results(self) -> Path:
         return self.path / "results"
 
+    def refuse_occupied(self, *, overwrite: bool) -> None:
+        """Raise a UserError where something is in the way: a run, unless `overwrite`, or what is none."""
+        if self.recipe.exists():
+            if not overwrite:
+                raise UserError(
+                    f"{self.path} already holds a run; continue it with --resume "
+                    f"{shlex.quote(str(self.path))}, replace it with --overwrite, or choose another --out."
+                )
+        elif self.path.exists() and (not self.path.is_dir() or any(self.path.iterdir())):
+            raise UserError(f"{self.path} exists and is not a run folder; choose another --out.")
+
     def create(self, *, overwrite: bool) -> None:
         """Make the folder, empty.
 
         Raises:
             UserError: it holds a run already and `overwrite` is off, or it is not a run and not empty.
         """
+        self.refuse_occupied(overwrite=overwrite)
         if self.recipe.exists():
-            if not overwrite:
-                raise UserError(
-                    f"{self.path} already holds a run; continue it with --resume {self.path}, "
-                    "replace it with --overwrite, or choose another --out."
-                )
             shutil.rmtree(self.path)
-        elif self.path.exists() and (not self.path.is_dir() or any(self.path.iterdir())):
-            raise UserError(f"{self.path} exists and is not a run folder; choose another --out.")
         self.checkpoints.mkdir(parents=True)

@@ -1,6 +1,7 @@
 """The arguments of `pretrain` and `resume`, checked and completed before anything is built."""
 
 import os
+import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
@@ -60,7 +61,7 @@ class Request:
         given = {"data=images": not self.recipe.data, "encoder=module": self.encoder is not None}
         words = [word for word, is_needed in given.items() if is_needed]
         if not words:
-            return f"byol pretrain --resume {self.folder.path}"
+            return f"byol pretrain --resume {shlex.quote(str(self.folder.path))}"
         return f"byol.resume({str(self.folder.path)!r}, {', '.join(words)})"
 
 
@@ -91,13 +92,15 @@ def new(
             "say where the images are: --data PATH (a folder, a list, an archive, a pack, or 'builtin')."
         )
     name = named_data(data)
-    return Request(
+    asked = Request(
         recipe=replace(recipe, data=name),
         data=name or data,
         folder=RunFolder(path),
         is_resumed=False,
         **settings,
     )
+    asked.folder.refuse_occupied(overwrite=asked.overwrite)  # now, not after a million files are listed
+    return asked
 
 
 def resumed(
@@ -119,7 +122,8 @@ def resumed(
     """
     folder = RunFolder(given_path(run, "say which run to continue: --resume RUN."))
     if not folder.recipe.is_file():
-        raise UserError(f"{folder.path} holds no run to resume; start one with --out {folder.path}.")
+        place = shlex.quote(str(folder.path))
+        raise UserError(f"{folder.path} holds no run to resume; start one with --out {place}.")
     own = read_recipe(folder.recipe)
     asked = own if recipe is None else open_recipe(recipe)
     if recipe is not None and asked.data:

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shlex
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -63,7 +64,8 @@ class Run:
         """
         if not self.is_finished:
             raise UserError(
-                f"{self.path} is not finished; continue it with: byol pretrain --resume {self.path}"
+                f"{self.path} is not finished; continue it with: byol pretrain --resume "
+                f"{shlex.quote(str(self.path))}"
             )
         return json.loads(self._folder.summary.read_text())  # type: ignore[no-any-return]
 

@@ -16,7 +16,7 @@ from byol.data.image.preprocessing import Picture, Preprocessing
 from byol.errors import UserError
 from byol.model.encoder import EncoderSpec, in_eval_mode
 from byol.system.digest import digest
-from byol.system.files import whole_file
+from byol.system.files import given_path, whole_file
 from byol.weights.zoo import is_named, open_named
 
 _CHECKPOINTS = {".pth", ".pt", ".ckpt", ".bin", ".tar"}
@@ -100,7 +100,14 @@ class Pretrained(nn.Module):
 
         Returns:
             (N, D) float32 on the CPU.
+
+        Raises:
+            UserError: there is no image, or one path alone in place of a list.
         """
+        if isinstance(images, str | os.PathLike):
+            raise UserError(f"images is the path {images} alone; give a list: [{str(images)!r}].")
+        if not len(images):
+            raise UserError("images is empty; give one image or more.")
         device = next((p.device for p in self.encoder.parameters()), torch.device("cpu"))
         with in_eval_mode(self):
             parts = (images[start : start + batch_size] for start in range(0, len(images), batch_size))
@@ -158,9 +165,10 @@ def load(run: str | os.PathLike[str], *, encoder: nn.Module | None = None) -> Pr
     if not isinstance(run, (str, os.PathLike)):
         raise UserError(
             f"an encoder cannot be loaded from a {type(run).__name__}; give a run, the path of one or of its "
-            "encoder.safetensors, or timm:NAME or torchvision:NAME."
+            "encoder.safetensors, or timm:NAME or torchvision:NAME; a module becomes an encoder by "
+            "byol.Pretrained(module, preprocessing)."
         )
-    path = Path(run).expanduser()
+    path = given_path(run, "say which encoder: a run, or its encoder.safetensors.")
     path = path / "encoder.safetensors" if path.is_dir() else path
     if not path.is_file():
         raise UserError(f"there is no encoder at {path}; give a finished run, or its encoder.safetensors.")
@@ -179,7 +187,8 @@ def load(run: str | os.PathLike[str], *, encoder: nn.Module | None = None) -> Pr
     try:
         encoder.load_state_dict(weights)
     except RuntimeError as error:
-        raise UserError(f"the weights in {path} are not those of the module: {error}") from error
+        why = " ".join(str(error).split("\n\t", 2)[1:2]).strip() or str(error)  # the first of its lines
+        raise UserError(f"the weights in {path} are not those of the module: {why:.200}") from error
     return Pretrained(
         encoder, preprocessing, name=os.fspath(run), rebuild=rebuild, architecture=architecture
     ).eval()

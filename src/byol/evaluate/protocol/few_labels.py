@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 
-from byol.errors import refuse_below
+from byol.errors import refuse_not_whole
 from byol.evaluate.protocol.linear import LinearProbe
 from byol.evaluate.protocol.retrain import Retrain
 from byol.evaluate.protocol.settings import refuse_no_fraction
@@ -40,7 +40,7 @@ class FewLabels:
 
     def __post_init__(self) -> None:
         refuse_no_fraction("fraction", self.fraction)
-        refuse_below("draws", self.draws, 1)
+        refuse_not_whole("draws", self.draws, 1)
 
     def judge(self, encoder: Pretrained, task: Task, context: Context) -> Outcome:
         """Return scores of each draw."""

@@ -7,7 +7,7 @@ from typing import ClassVar, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from byol.errors import UserError, refuse_below
+from byol.errors import UserError, refuse_below, refuse_not_whole
 from byol.evaluate.metrics import Scores
 from byol.evaluate.protocol.settings import refuse_no_fraction, refuse_no_rates
 from byol.evaluate.protocol.slot import AgainstRandom, Context, Outcome
@@ -64,7 +64,7 @@ class FineTune(AgainstRandom):
         refuse_no_rates("lrs", self._lrs)
         refuse_below("weight_decay", self.weight_decay, 0)
         for name, least in (("epochs", 1), ("at_least", 0), ("batch_size", 2), ("runs", 1)):
-            refuse_below(name, getattr(self, name), least)
+            refuse_not_whole(name, getattr(self, name), least)
 
     @property
     def _lrs(self) -> tuple[float, ...]:

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import ClassVar
 
-from byol.errors import UserError, refuse_below
+from byol.errors import UserError, refuse_not_whole
 from byol.evaluate.features import RawPixels
 from byol.evaluate.knn import knn_scores
 from byol.evaluate.protocol.rows import labelled_rows
@@ -28,7 +28,7 @@ class Knn:
     temperature: float = 0.07
 
     def __post_init__(self) -> None:
-        refuse_below("k", self.k, 1)
+        refuse_not_whole("k", self.k, 1)
         if not self.temperature > 0:
             raise UserError(f"temperature is {self.temperature}; choose a value above 0.")
 

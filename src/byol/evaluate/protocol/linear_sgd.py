@@ -5,7 +5,7 @@ from typing import ClassVar
 
 import numpy as np
 
-from byol.errors import refuse_below
+from byol.errors import refuse_not_whole
 from byol.evaluate.protocol.settings import refuse_no_fraction, refuse_no_rates
 from byol.evaluate.protocol.slot import AgainstRandom, Context, Outcome
 from byol.evaluate.protocol.sweep import fit, fitting_batch, held_out_score, refuse_diverged
@@ -41,8 +41,8 @@ class LinearSgd(AgainstRandom):
     def __post_init__(self) -> None:
         refuse_no_fraction("held_out", self.held_out)
         refuse_no_rates("lrs", self.lrs)
-        refuse_below("epochs", self.epochs, 1)
-        refuse_below("batch_size", self.batch_size, 2)
+        refuse_not_whole("epochs", self.epochs, 1)
+        refuse_not_whole("batch_size", self.batch_size, 2)
 
     def judge(self, encoder: Pretrained, task: Task, context: Context) -> Outcome:
         """Return logits of the classifier."""

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from itertools import product
 from typing import ClassVar
 
-from byol.errors import refuse_below
+from byol.errors import refuse_not_whole
 from byol.evaluate.protocol.settings import refuse_no_fraction, refuse_no_rates
 from byol.evaluate.protocol.slot import AgainstRandom, Context, Outcome
 from byol.evaluate.protocol.sweep import fit, fitting_batch, held_out_score, refuse_diverged
@@ -38,7 +38,7 @@ class Retrain(AgainstRandom):
         refuse_no_fraction("held_out", self.held_out)
         refuse_no_rates("lrs", self.lrs)
         refuse_no_rates("epochs", self.epochs)
-        refuse_below("batch_size", self.batch_size, 2)
+        refuse_not_whole("batch_size", self.batch_size, 2)
 
     def judge(self, encoder: Pretrained, task: Task, context: Context) -> Outcome:
         """Return logits of the network."""
