@@ -1,4 +1,4 @@
-"""The command line: the public functions spelt in a shell.
+"""The command line: the public functions spelled in a shell.
 
 `verbs` is the table: verb -> function. A `command` is a verb with its words; its flags come from the
 function's `signature` and are read in `parsing`. `pages` are the help, `printing` shows an answer, and

@@ -26,7 +26,7 @@ def draw_figure(folder: RunFolder, recipe: Recipe, images: Images) -> None:
         images: the set that the run learned from.
     """
     events = read(folder.metrics)
-    figure = new_figure(9.0, 3.2)
+    figure = new_figure(9.0, 3.0)
     left, right = figure.subplots(1, 2, width_ratios=(1.5, 1.0))
     left.imshow(_sheet(recipe, images), interpolation="nearest")
     left.set_title(f"{recipe.name}: images, view 1, view 2", fontsize=9)
@@ -65,7 +65,7 @@ def _curves(axes: Any, events: list[dict[str, Any]]) -> None:
         last = judged[-1]
         draw_baselines(axes.axhline, pixels=last["knn_top1_pixels"], random=last["knn_top1_random"])
         label(axes, x="step", y="kNN top-1, % (part of the images)")
-        axes.legend(fontsize=7, loc="lower right")
+        axes.legend(fontsize=7, loc="best")
     else:
         trained = [event for event in events if event["kind"] == "train"]
         axes.plot([event["step"] for event in trained], [event["loss"] for event in trained])
