@@ -292,11 +292,8 @@ def _file(encoder: Encoder, value: dict[str, Any], progress: Progress) -> None:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with path.open("a") as file:
-            file.write(json.dumps(value, default=_plain) + "\n")
+            # A protocol of somebody's own may have chosen NumPy numbers or paths, which JSON does not know.
+            plain = json.dumps(value, default=lambda it: it.tolist() if hasattr(it, "tolist") else str(it))
+            file.write(f"{plain}\n")
     except OSError as error:
         progress.say(f"note: the result was not filed in {path}: {error.strerror or error}.")
-
-
-def _plain(value: Any) -> Any:
-    """Return as JSON can hold it what a protocol of somebody's own has chosen: a NumPy number, a path."""
-    return value.tolist() if isinstance(value, np.generic | np.ndarray) else str(value)
