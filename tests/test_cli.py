@@ -54,7 +54,7 @@ def refused(words: list[str], capsys: pytest.CaptureFixture[str]) -> str:
         (["pretrain", "--resume", "/nowhere"], "/nowhere holds no run"),
         (["pretrain", "--resume"], "which run to continue"),
         (["pretrain", "--resume", "x", "--out", "y"], "leave --out away"),
-        (["pretrain", "cifar10", "--resume", "x"], "one word too many"),
+        (["pretrain", "cifar10", "--resume", "x"], "x holds no run to resume"),
         (["resume"], "which run to continue"),
         (["resume", "/nowhere"], "/nowhere"),
         (["pretrain", "builtin", "--out", "x", "--epochs", "many"], "--epochs is many; give a whole number"),
@@ -216,6 +216,20 @@ def test_a_signal_saves_and_the_sentence_it_leaves_behind_resumes(
     )
     assert done.returncode == 0, done.stderr
     assert json.loads(RunFolder(out).summary.read_text())["steps"] == 180
+
+
+def test_a_run_is_resumed_with_its_own_recipe_and_no_other(
+    tmp_path: Path, thumbnails: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out, recipe = tmp_path / "run", tmp_path / "mine.json"
+    assert main(["pretrain", "builtin", "--data", str(thumbnails), "--out", str(out), *QUICK]) == 0
+    recipe.write_text((out / "recipe.json").read_text())
+    assert main(["pretrain", str(recipe), "--resume", str(out)]) == 0
+    capsys.readouterr()
+    said = refused(["pretrain", "photos", "--resume", str(out)], capsys)
+    assert f"{out} is of another recipe: name is 'builtin' there and 'photos' here" in said
+    said = refused(["pretrain", "--resume", str(out), "--epochs", "5"], capsys)
+    assert "there is no flag --epochs; a run is continued as it was begun" in said
 
 
 def test_eval_prints_one_json_object(tmp_path: Path, thumbnails: Path) -> None:

@@ -206,7 +206,7 @@ def test_what_cannot_be_packed_is_told(root: Path, tmp_path: Path) -> None:
     for data, out, sentence in (
         ("builtin", tmp_path / "x", "no file to pack"),
         (root, root, "is a folder"),
-        (tmp_path / "nowhere", tmp_path / "x", "There are no images"),
+        (tmp_path / "nowhere", tmp_path / "x", "there are no images"),
     ):
         with pytest.raises(UserError, match=sentence):
             byol.pack(data, out)

@@ -102,7 +102,10 @@ def _resumed(words: list[str]) -> list[str]:
         raise UserError("say which run to continue: --resume RUN.")
     if any(word.split("=")[0] == "--out" for word in words):
         raise UserError("--resume RUN continues in RUN itself; leave --out away.")
-    return ["resume", run, *words[1:position], *rest]
+    before = words[1:position]
+    if before and not before[0].startswith("-"):  # the recipe, which has to be the run's own
+        before = ["--recipe", *before]
+    return ["resume", run, *before, *rest]
 
 
 def _tell(sentence: str) -> None:

@@ -64,7 +64,7 @@ def _parsed(command: Command, words: list[str]) -> Any:
     for word in unknown:
         if word.startswith("-"):
             flags = [one.flag for one in [*command.parameters, *command.fields]]
-            otherwise = f"byol {command.name} --help-all lists the flags."
+            otherwise = command.verb.others or f"byol {command.name} --help-all lists the flags."
             remedy = hint(word.split("=")[0], flags, otherwise, cutoff=0.6)
             raise UserError(f"there is no flag {word}; {remedy}")
         raise UserError(f"'{word}' belongs to no flag; words come first: {command.usage}.")

@@ -28,6 +28,7 @@ class Verb(NamedTuple):
         hidden: parameters that `--help` leaves to `--help-all`.
         lists: the parameter whose names `--help` lists.
         note: a line below the flags.
+        others: what to do about flags that it does not have; by default, where they are listed.
     """
 
     function: str
@@ -42,6 +43,7 @@ class Verb(NamedTuple):
     hidden: tuple[str, ...] = ()
     lists: str | None = None
     note: str = ""
+    others: str = ""
 
 
 def _evaluation(protocol: str, does: str, flags: str, **more: Any) -> Verb:
@@ -107,6 +109,8 @@ VERBS = {
         words=("run",),
         ask={"run": "which run to continue"},
         hidden=("recipe", "data"),
+        others="a run is continued as it was begun; to change something, start another: byol pretrain "
+        "RUN/recipe.json --out NEW.",
     ),
     "eval": Verb(
         function="judge",

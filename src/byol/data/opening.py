@@ -99,7 +99,7 @@ def indices(data: Data, cache: Path) -> Mapping[str, Index]:
     if path.is_file() and path.suffix.lower() in LISTS:
         return index_list(path, cache / "indices")
     raise UserError(
-        f"There are no images at {data}: give a folder, an archive ({', '.join(archive.SUFFIXES)}),"
+        f"there are no images at {data}: give a folder, an archive ({', '.join(archive.SUFFIXES)}),"
         f" a list of paths ({', '.join(LISTS)}) or a file written by byol pack."
     )
 

@@ -178,7 +178,10 @@ def _warnings(train: Labelled, judged: Labelled) -> list[str]:
 
 def _labelled(images: Images, data: str) -> Labelled:
     if images.labels is None:
-        raise UserError(f"{data} has no labels; put the images of each class into a folder of its own.")
+        raise UserError(
+            f"{data} has no labels; put the images of each class into a folder of its own, or "
+            "give a data set whose items are (image, number)."
+        )
     return Labelled(images, np.arange(len(images)), np.asarray(images.labels))
 
 

@@ -82,6 +82,7 @@ def refuse_nan(losses: Iterable[float], step: int) -> None:
     for number, loss in enumerate(losses, step - len(losses) + 1):
         if not math.isfinite(loss):
             raise Diverged(
-                f"the loss became {loss} at step {number}; the last checkpoint is from before. "
-                "Lower --optimizer.base-lr, lengthen --warmup-epochs, or try --precision float32."
+                f"the loss became {loss} at step {number}, and nothing of it was saved. Lower "
+                "--optimizer.base-lr, lengthen --warmup-epochs, or try --precision float32, and start again "
+                "with --overwrite."
             )

@@ -4,6 +4,7 @@ import os
 import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 from torch import nn
@@ -11,7 +12,7 @@ from torch import nn
 from byol.data.opening import Data, named_data
 from byol.errors import UserError, refuse_not_whole
 from byol.recipe.names import open_recipe
-from byol.recipe.spec import Recipe, read_recipe, refuse_wrong_types
+from byol.recipe.spec import Recipe, diff, read_recipe, refuse_wrong_types
 from byol.run.folder import RunFolder
 from byol.system.files import given_path, place_to_write
 
@@ -114,7 +115,7 @@ def resumed(
     Args:
         run: its folder.
         data: the images, if the run was given them in Python; else None or what the run names.
-        recipe: None takes the run's own; another one is refused when its checkpoint is read.
+        recipe: None takes the run's own; another one is refused.
         settings: further fields of `Request`.
 
     Raises:
@@ -126,8 +127,10 @@ def resumed(
         raise UserError(f"{folder.path} holds no run to resume; start one with --out {place}.")
     own = read_recipe(folder.recipe)
     asked = own if recipe is None else open_recipe(recipe)
-    if recipe is not None and asked.data:
-        asked = replace(asked, data=named_data(asked.data))
+    if recipe is not None:
+        if asked.data:
+            asked = replace(asked, data=named_data(asked.data))
+        refuse_other_recipe(own, asked, folder.path)
     if not own.data and data is None:
         raise UserError(
             f"{folder.path} learns from images that were given in Python; give them again: "
@@ -145,6 +148,23 @@ def resumed(
         overwrite=False,
         **settings,
     )
+
+
+def refuse_other_recipe(own: Recipe, asked: Recipe, place: Path) -> None:
+    """Raise a UserError where a run is to be continued with another recipe than its own.
+
+    Args:
+        own: of the run, or of its checkpoint.
+        asked: with which it is to be continued.
+        place: where the first was found.
+    """
+    if differences := diff(own, asked):
+        sides = "; ".join(
+            f"{field} is {there!r} there and {here!r} here" for field, there, here in differences
+        )
+        raise UserError(
+            f"{place} is of another recipe: {sides}. Resume with its own, or choose another --out."
+        )
 
 
 def refuse_other_images(num_images: int, begun: Mapping[str, Any], folder: RunFolder) -> None:

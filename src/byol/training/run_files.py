@@ -6,14 +6,14 @@ from typing import Any
 from byol.data.images import Images
 from byol.errors import UserError
 from byol.page.figure import draw_figure
-from byol.recipe.spec import diff, from_json
+from byol.recipe.spec import from_json
 from byol.run import checkpoint
 from byol.run.provenance import provenance
 from byol.run.record import read
 from byol.system.device import Device
 from byol.system.files import write_json
 from byol.training.learner import Learner
-from byol.training.request import Request, refuse_other_images
+from byol.training.request import Request, refuse_other_images, refuse_other_recipe
 from byol.training.watch import Judge
 from byol.weights.pretrained import save_encoder
 
@@ -44,14 +44,7 @@ def newest_state(asked: Request, device: Device, images: Images) -> dict[str, An
             f"{folder.path} was stopped before its first checkpoint; start again with --overwrite."
         )
     state = checkpoint.load(newest, device.device)
-    differences = diff(from_json(json.dumps(state["recipe"]), str(newest)), asked.recipe)
-    if differences:
-        sides = "; ".join(
-            f"{field} is {there!r} there and {here!r} here" for field, there, here in differences
-        )
-        raise UserError(
-            f"{newest} is of another recipe: {sides}. Resume with its own, or choose another --out."
-        )
+    refuse_other_recipe(from_json(json.dumps(state["recipe"]), str(newest)), asked.recipe, newest)
     if folder.provenance.is_file():
         refuse_other_images(len(images), json.loads(folder.provenance.read_text()), folder)
     return state

@@ -136,7 +136,7 @@ def test_a_zip_packed_by_an_unknown_method_is_told(tmp_path: Path) -> None:
 
 
 def test_missing_archive_is_told(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match="There is no archive at"):
+    with pytest.raises(UserError, match="there is no archive at"):
         unpack(tmp_path / "set.zip", tmp_path / "cache")
 
 

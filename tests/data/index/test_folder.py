@@ -178,7 +178,7 @@ def test_index_holds_no_python_strings(root: Path, cache: Path) -> None:
 
 
 def test_missing_and_empty_folders_are_told_apart(root: Path, cache: Path) -> None:
-    with pytest.raises(UserError, match="There is no folder at"):
+    with pytest.raises(UserError, match="there is no folder at"):
         index_folder(root / "nowhere", cache)
     with pytest.raises(UserError, match="holds no image"):
         index_folder(touch(root, "a.txt"), cache)

@@ -81,5 +81,5 @@ def test_faulty_list_is_told_in_one_sentence(
 
 
 def test_missing_list_is_told(root: Path, cache: Path) -> None:
-    with pytest.raises(UserError, match="There is no list at"):
+    with pytest.raises(UserError, match="there is no list at"):
         index_list(root / "list.txt", cache)

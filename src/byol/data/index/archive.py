@@ -41,7 +41,7 @@ def unpack(archive: Path, cache: Path) -> Path:
         UserError: the archive is missing, damaged, locked by a password, or would write outside its folder.
     """
     if not archive.is_file():
-        raise UserError(f"There is no archive at {archive}.")
+        raise UserError(f"there is no archive at {archive}.")
     name = _ENDING.sub("", archive.name)
     folder = cache.expanduser().resolve() / f"{name}-{_fingerprint(archive)}"
     if not folder.exists():

@@ -50,7 +50,7 @@ def index_splits(root: Path, cache: Path) -> dict[str, FolderIndex]:
 def _index(root: Path, cache: Path, by_split: bool) -> dict[str, FolderIndex]:
     root = root.resolve()
     if not root.is_dir():
-        raise UserError(f"There is no folder at {root}.")
+        raise UserError(f"there is no folder at {root}.")
     cached = cache_file(cache, "splits" if by_split else "folder", root)
     if (kept := load(cached)) is not None:
         return kept

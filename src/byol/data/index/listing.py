@@ -26,7 +26,7 @@ def index_list(file: Path, cache: Path) -> dict[str, FolderIndex]:
     """
     file = file.resolve()
     if not file.is_file():
-        raise UserError(f"There is no list at {file}.")
+        raise UserError(f"there is no list at {file}.")
     cached = cache_file(cache, "list", file)
     if (kept := load(cached)) is not None:
         return kept
