@@ -84,9 +84,7 @@ def nearest(
     Raises:
         UserError: k is larger than the bank allows.
     """
-    limit = len(bank) - int(leave_one_out)
-    if not 1 <= k <= limit:
-        raise UserError(f"k is {k}, but {limit} labelled images can vote; choose k in [1, {limit}].")
+    refuse_too_many(k, len(bank) - int(leave_one_out))
     found = []
     for top in range(0, len(queries), rows):
         block = _directions(queries[top : top + rows], device)
@@ -107,6 +105,12 @@ def nearest(
         found.append((best[0].cpu(), best[1].cpu()))
     cosines, positions = zip(*found, strict=True)
     return torch.cat(cosines), torch.cat(positions)
+
+
+def refuse_too_many(k: int, limit: int) -> None:
+    """Raise a UserError where fewer than k labelled images can vote."""
+    if not 1 <= k <= limit:
+        raise UserError(f"k is {k}, but {limit} labelled images can vote; choose k in [1, {limit}].")
 
 
 def _directions(features: Tensor, device: torch.device | None) -> Tensor:

@@ -5,7 +5,7 @@ from typing import ClassVar
 
 from byol.errors import UserError, refuse_not_whole
 from byol.evaluate.features import RawPixels
-from byol.evaluate.knn import knn_scores
+from byol.evaluate.knn import knn_scores, refuse_too_many
 from byol.evaluate.protocol.rows import labelled_rows
 from byol.evaluate.protocol.slot import Context, Outcome
 from byol.evaluate.task import Task
@@ -34,6 +34,7 @@ class Knn:
 
     def judge(self, encoder: Pretrained, task: Task, context: Context) -> Outcome:
         """Return votes; with one set alone each image is judged by all others."""
+        refuse_too_many(self.k, len(task.train) - int(task.test is None))  # before features are computed
         bank, labels, positions = labelled_rows(encoder, task.train, context)
         queries = bank
         if task.test is not None:
