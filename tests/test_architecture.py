@@ -61,7 +61,7 @@ LAYERS = [  # a module imports only rows below its own, or its own row's folder
     {"data.loader", "data.packing", "weights.matching"},
     {"data.image.views", "data.opening"},
     {"data.builtin", "data.image.augmentation", "data.image.preprocessing", "data.in_memory"},
-    {"data.image.distort", "data.images"},
+    {"data.image.distort", "data.image.raw", "data.images"},
     {"data.index.dataset", "data.index.folder", "data.index.listing", "data.index.packfile"},
     {"data.index.paths", "data.index.slot"},
     {"data.unreadable", "data.draws", "data.image.resample", "data.index.archive", "data.index.mapped"},

@@ -10,10 +10,10 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from byol.data.image.preprocessing import Preprocessing
+from byol.data.image.raw import RawPixels
 from byol.data.image.views import TwoViews
 from byol.data.images import InMemory
 from byol.errors import UserError
-from byol.evaluate.features import pixels
 from byol.evaluate.spread import feature_spread
 from byol.evaluate.unlabelled import alignment, alpha_req, rankme, uniformity, unlabelled
 
@@ -137,15 +137,15 @@ def test_features_that_cannot_be_measured_are_refused(measure: Callable[[Tensor]
 
 
 def test_all_measures_of_an_encoder() -> None:
-    found = unlabelled(pixels, images(), PLAIN)
+    found = unlabelled(RawPixels(), images(), PLAIN)
     assert found.num_images == 12
     assert 0 < found.alignment < 4
     assert -8 < found.uniformity < 0
     assert 1 < found.effective_rank <= 11
     assert 1 < found.rankme <= 12.01
-    assert found == unlabelled(pixels, images(), PLAIN)
-    assert found.alignment != unlabelled(pixels, images(), PLAIN, seed=1).alignment
-    assert unlabelled(pixels, images(), PLAIN, at_most=5).num_images == 5
+    assert found == unlabelled(RawPixels(), images(), PLAIN)
+    assert found.alignment != unlabelled(RawPixels(), images(), PLAIN, seed=1).alignment
+    assert unlabelled(RawPixels(), images(), PLAIN, at_most=5).num_images == 5
 
 
 def test_encode_is_shown_pixels_of_its_size_whatever_the_views_say() -> None:
@@ -166,4 +166,4 @@ def test_an_encoder_that_fails_is_told_of() -> None:
     with pytest.raises(UserError, match="12 of 12 rows"):
         unlabelled(lambda x: x.flatten(1) * math.nan, images(), PLAIN)
     with pytest.raises(UserError, match="at least 2"):
-        unlabelled(pixels, images(1), PLAIN)
+        unlabelled(RawPixels(), images(1), PLAIN)

@@ -1,4 +1,4 @@
-"""Features of a whole image set, kept on disk, and the raw pixels that every encoder has to beat."""
+"""Features of a whole image set, kept on disk."""
 
 import os
 from collections.abc import Callable
@@ -8,8 +8,7 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor, nn
-from torch.nn import functional as F
+from torch import Tensor
 
 from byol.data.image.preprocessing import Preprocessing
 from byol.data.images import Images
@@ -142,17 +141,3 @@ def _begun(part: Path, count: Path) -> tuple["np.memmap[Any, Any] | None", int]:
         return np.load(part, mmap_mode="r+"), int(count.read_text())
     except (OSError, ValueError, EOFError):
         return None, 0
-
-
-class RawPixels(nn.Module):
-    """The encoder that every other one has to beat: images shrunk to 16 x 16, without their mean."""
-
-    def forward(self, images: Tensor) -> Tensor:
-        """Return (B, 768) of images (B, 3, S, S)."""
-        return pixels(images)
-
-
-def pixels(images: Tensor) -> Tensor:
-    """Return raw pixels as features: shrunk to 16 x 16 by averaging, each image's mean removed, (B, 768)."""
-    flat = F.adaptive_avg_pool2d(images, 16).flatten(1)
-    return flat - flat.mean(dim=1, keepdim=True)

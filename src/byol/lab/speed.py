@@ -15,7 +15,6 @@ from datetime import UTC, datetime
 from functools import partial
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -234,10 +233,8 @@ def _stream(recipe: Recipe, images: Images, device: Device) -> Generator[Batch, 
 
 
 def _random_images(recipe: Recipe) -> InMemory:
-    random = np.random.default_rng(0)
-    size = max(recipe.views.size, recipe.evaluation_size)
-    shape = (2 * recipe.batch_size, recipe.views.channels, size, size)
-    return InMemory(torch.from_numpy(random.integers(0, 256, shape, np.uint8)))
+    preprocessing = recipe.views.preprocessing(max(recipe.views.size, recipe.evaluation_size))
+    return preprocessing.noise(2 * recipe.batch_size)
 
 
 def _timing(seconds: list[float]) -> Timing:

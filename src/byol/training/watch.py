@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from byol.data.image.preprocessing import Preprocessing
 from byol.data.images import Images
-from byol.evaluate.features import Encode, features, pixels
+from byol.evaluate.features import Encode, features
 from byol.evaluate.knn import evenly, knn_top1, top1
 from byol.recipe.spec import Recipe
 from byol.system.device import Device
@@ -96,7 +96,7 @@ class Judge:
         return {
             name: {
                 "knn_top1_random": self.accuracy(random, quick=quick),
-                "knn_top1_pixels": self.accuracy(pixels, quick=quick, preprocessing=plain),
+                "knn_top1_pixels": self.accuracy(plain.raw(), quick=quick, preprocessing=plain),
             }
             for name, quick in (("quick", True), ("full", False))
         }

@@ -13,11 +13,12 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from PIL import Image
-from torch import Tensor
+from torch import Tensor, nn
 
 from byol.data.image.decode import decode
+from byol.data.image.raw import RawPixels
 from byol.data.image.resample import central_box, crop_resize
-from byol.data.images import Images
+from byol.data.images import Images, InMemory
 from byol.data.views import Indices
 from byol.errors import UserError
 
@@ -63,9 +64,18 @@ class Preprocessing:
         """Shape of one prepared image, (C, S, S)."""
         return self.channels, self.size, self.size
 
+    def raw(self) -> nn.Module:
+        """Return what every encoder has to beat, for inputs that are not normalized: the raw pixels."""
+        return RawPixels()
+
     def unnormalized(self) -> "Preprocessing":
         """Return the same squares as they are, in [0, 1]."""
         return replace(self, mean=(0,) * self.channels, std=(1,) * self.channels)
+
+    def noise(self, count: int) -> InMemory:
+        """Return a set of random images (count, C, S, S), always the same ones, for where any will do."""
+        pixels = np.random.default_rng(0).integers(0, 256, (count, *self.shape), np.uint8)
+        return InMemory(torch.from_numpy(pixels))
 
     def sample(self) -> Tensor:
         """Return two empty images as the encoder takes them, (2, C, S, S) float32."""

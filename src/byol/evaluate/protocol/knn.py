@@ -4,7 +4,6 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from byol.errors import UserError, refuse_not_whole
-from byol.evaluate.features import RawPixels
 from byol.evaluate.knn import knn_scores, refuse_too_many
 from byol.evaluate.protocol.rows import labelled_rows
 from byol.evaluate.protocol.slot import Context, Outcome
@@ -53,5 +52,5 @@ class Knn:
 
     def baselines(self, encoder: Pretrained, seed: int) -> list[Pretrained]:
         """Return the same network with random weights, and raw pixels."""
-        blank = Pretrained(RawPixels(), encoder.preprocessing.unnormalized(), name="raw pixels")
-        return [encoder.fresh(seed), blank]
+        plain = encoder.preprocessing.unnormalized()
+        return [encoder.fresh(seed), Pretrained(plain.raw(), plain, name="raw pixels")]
