@@ -232,3 +232,18 @@ def test_the_file_of_a_recipe_says_what_its_run_needs(tiny: MakeRecipe, tmp_path
         resume(3)  # type: ignore[arg-type]
     with pytest.raises(UserError, match=r"given in Python; give them again: byol\.resume\(.*, data=images\)"):
         resume(folder.path)
+
+
+@pytest.mark.parametrize("overwrite", [False, True])
+def test_a_run_among_its_images_and_images_in_their_run_are_refused(
+    overwrite: bool, photographs: Path, tiny: MakeRecipe, tmp_path: Path
+) -> None:
+    before = set(tmp_path.rglob("*"))
+    recipe = tiny("")
+    with pytest.raises(UserError, match=r"lies among the images at .*choose an --out outside of it"):
+        pretrain(photographs, photographs / "run", recipe=recipe, overwrite=overwrite)
+    with pytest.raises(UserError, match=r"lie in the run folder .*choose another --out"):
+        pretrain(photographs, tmp_path, recipe=recipe, overwrite=overwrite)
+    with pytest.raises(UserError, match="lie in the run folder"):
+        pretrain(photographs, photographs, recipe=recipe, overwrite=overwrite)
+    assert set(tmp_path.rglob("*")) == before

@@ -47,6 +47,10 @@ class RunFolder:
         return self.path / "summary.json"
 
     @property
+    def tensorboard(self) -> Path:
+        return self.path / "tensorboard"
+
+    @property
     def results(self) -> Path:
         return self.path / "results"
 
@@ -62,12 +66,15 @@ class RunFolder:
             raise UserError(f"{self.path} exists and is not a run folder; choose another --out.")
 
     def create(self, *, overwrite: bool) -> None:
-        """Make the folder, empty.
+        """Make the folder. Of a run that it held, what this program wrote goes, and nothing else.
 
         Raises:
             UserError: it holds a run already and `overwrite` is off, or it is not a run and not empty.
         """
         self.refuse_occupied(overwrite=overwrite)
-        if self.recipe.exists():
-            shutil.rmtree(self.path)
-        self.checkpoints.mkdir(parents=True)
+        for written in (self.checkpoints, self.results, self.tensorboard):
+            if written.is_dir() and not written.is_symlink():
+                shutil.rmtree(written)
+        for written in (self.metrics, self.encoder, self.figure, self.summary, self.provenance, self.recipe):
+            written.unlink(missing_ok=True)  # the recipe last: until then it is still known for a run
+        self.checkpoints.mkdir(parents=True, exist_ok=True)

@@ -9,7 +9,7 @@ from typing import Any
 
 from torch import nn
 
-from byol.data.opening import Data, named_data
+from byol.data.opening import BUILTIN, Data, named_data
 from byol.errors import UserError, refuse_not_whole
 from byol.recipe.names import open_recipe
 from byol.recipe.spec import Recipe, diff, read_recipe, refuse_wrong_types
@@ -100,6 +100,7 @@ def new(
         is_resumed=False,
         **settings,
     )
+    refuse_nested(asked.data, asked.folder.path)
     asked.folder.refuse_occupied(overwrite=asked.overwrite)  # now, not after a million files are listed
     return asked
 
@@ -148,6 +149,24 @@ def resumed(
         overwrite=False,
         **settings,
     )
+
+
+def refuse_nested(data: Data, out: Path) -> None:
+    """Raise a UserError where the images lie in the run folder, or the run folder among the images.
+
+    A run would be taken for images, or images be lost with a run.
+
+    Args:
+        data: the images.
+        out: the run folder, whether it exists or not.
+    """
+    if not (named := named_data(data)) or named == BUILTIN:
+        return
+    images, folder = Path(named), out.resolve()
+    if images.is_relative_to(folder):
+        raise UserError(f"the images at {images} lie in the run folder {folder}; choose another --out.")
+    if folder.is_relative_to(images):
+        raise UserError(f"{folder} lies among the images at {images}; choose an --out outside of it.")
 
 
 def refuse_other_recipe(own: Recipe, asked: Recipe, place: Path) -> None:

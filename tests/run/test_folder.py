@@ -1,0 +1,51 @@
+"""What a run folder may delete, and what is in its way."""
+
+from pathlib import Path
+
+import pytest
+
+from byol.errors import UserError
+from byol.run.folder import RunFolder
+
+
+def written(folder: RunFolder) -> None:
+    folder.create(overwrite=False)
+    for file in (folder.recipe, folder.provenance, folder.metrics, folder.encoder, folder.summary):
+        file.write_text("{}")
+    (folder.checkpoints / "step-000000001.pt").write_bytes(b"state")
+    for inner in (folder.results, folder.tensorboard):
+        inner.mkdir()
+        (inner / "file").write_text("written by a run")
+
+
+def test_a_run_is_replaced_and_what_others_put_beside_it_stays(tmp_path: Path) -> None:
+    folder = RunFolder(tmp_path / "run")
+    written(folder)
+    (folder.path / "photos").mkdir()
+    (folder.path / "photos" / "1.jpg").write_bytes(b"the only copy")
+    (folder.path / "notes.txt").write_text("mine")
+    with pytest.raises(UserError, match="already holds a run"):
+        folder.create(overwrite=False)
+    folder.create(overwrite=True)
+    left = {str(path.relative_to(folder.path)) for path in folder.path.rglob("*")}
+    assert left == {"checkpoints", "photos", "photos/1.jpg", "notes.txt"}
+
+
+def test_a_folder_of_somebody_else_is_no_run(tmp_path: Path) -> None:
+    (tmp_path / "notes.txt").write_text("mine")
+    with pytest.raises(UserError, match="is not a run folder"):
+        RunFolder(tmp_path).create(overwrite=True)
+    assert (tmp_path / "notes.txt").exists()
+
+
+def test_a_link_in_the_place_of_a_folder_is_not_followed(tmp_path: Path) -> None:
+    precious = tmp_path / "precious"
+    precious.mkdir()
+    (precious / "1.jpg").write_bytes(b"the only copy")
+    folder = RunFolder(tmp_path / "run")
+    written(folder)
+    (folder.results / "file").unlink()
+    folder.results.rmdir()
+    folder.results.symlink_to(precious)
+    folder.create(overwrite=True)
+    assert (precious / "1.jpg").exists()
