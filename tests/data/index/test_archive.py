@@ -143,3 +143,86 @@ def test_missing_archive_is_told(tmp_path: Path) -> None:
 def test_archives_are_known_by_their_names() -> None:
     assert all(is_archive(Path(name)) for name in ("a.tar", "a.tar.gz", "a.TGZ", "a.b.tar.xz", "a.zip"))
     assert not any(is_archive(Path(name)) for name in ("a", "a.gz", "tar", "a.jpg", "zip"))
+
+
+def link(name: str, to: str, kind: bytes = tarfile.SYMTYPE) -> tarfile.TarInfo:
+    member = tarfile.TarInfo(name)
+    member.type, member.linkname = kind, to
+    return member
+
+
+def test_a_chain_of_links_that_ends_outside_is_refused_and_writes_nothing(tmp_path: Path) -> None:
+    """CVE-2025-4517: a path so long that it cannot be resolved hides where its last link leads."""
+    (tmp_path / "outside").mkdir()
+    name, letters, path = "d" * 247, "abcdefghijklmnop", ""
+    with tarfile.open(tmp_path / "set.tar", "w") as packed:
+        for letter in letters:
+            folder = tarfile.TarInfo(f"{path}{name}")
+            folder.type = tarfile.DIRTYPE
+            packed.addfile(folder)
+            packed.addfile(link(f"{path}{letter}", name))
+            path += f"{name}/"
+        last = "/".join(letters) + "/" + "l" * 254
+        packed.addfile(link(last, "../" * len(letters)))
+        packed.addfile(link("escape", f"{last}/../../outside"))
+        picture = tarfile.TarInfo("escape/written.jpg")
+        picture.size = 3
+        packed.addfile(picture, io.BytesIO(b"one"))
+    with pytest.raises(UserError, match="not safe to unpack"):
+        unpack(tmp_path / "set.tar", tmp_path / "cache")
+    assert not list((tmp_path / "outside").iterdir())
+    assert not list((tmp_path / "cache").iterdir())
+
+
+def test_a_link_inside_is_passed_over_and_what_lies_behind_it_is_a_folder(tmp_path: Path) -> None:
+    with tarfile.open(tmp_path / "set.tar", "w") as packed:
+        packed.addfile(link("all", "a"))
+        packed.addfile(link("a/2.jpg", "a/1.jpg", tarfile.LNKTYPE))
+        for name in ("a/1.jpg", "all/3.jpg"):
+            picture = tarfile.TarInfo(name)
+            picture.size = 3
+            packed.addfile(picture, io.BytesIO(b"one"))
+    unpacked = unpack(tmp_path / "set.tar", tmp_path / "cache")
+    assert contents(unpacked) == {"a/1.jpg": b"one", "all/3.jpg": b"one"}
+    assert not [one for one in unpacked.rglob("*") if one.is_symlink()]
+
+
+def test_what_is_neither_picture_nor_list_is_not_written(tmp_path: Path) -> None:
+    wanted = {"a/1.JPG": b"one", "b/2.png": b"two", "all.csv": b"path"}
+    members = {**wanted, "run.sh": b"rm", "a/.bashrc": b""}
+    assert contents(unpack(zipped(tmp_path / "set.zip", members), tmp_path / "cache")) == wanted
+    with tarfile.open(tmp_path / "set.tar", "w") as packed:
+        for kind in (tarfile.FIFOTYPE, tarfile.CHRTYPE, tarfile.BLKTYPE):
+            device = tarfile.TarInfo(f"{kind.decode()}.jpg")
+            device.type = kind
+            packed.addfile(device)
+        for name in ("1.jpg", ""):
+            packed.addfile(tarfile.TarInfo(name))
+    assert contents(unpack(tmp_path / "set.tar", tmp_path / "cache")) == {"1.jpg": b""}
+
+
+@pytest.mark.parametrize("suffix", ["zip", "tar.gz"])
+def test_an_archive_that_grows_without_measure_is_refused_before_a_byte_is_written(
+    tmp_path: Path, suffix: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("byol.data.index.archive._MOST_BYTES", 1 << 20)
+    members = {f"{number}.bmp": bytes(1 << 20) for number in range(3)}
+    path = tmp_path / f"set.{suffix}"
+    archive = zipped(path, members) if suffix == "zip" else tar(path, "w:gz", members)
+    assert archive.stat().st_size * 100 < 3 << 20
+    with pytest.raises(UserError, match="would unpack to more than"):
+        unpack(archive, tmp_path / "cache")
+    assert not list((tmp_path / "cache").iterdir())
+
+
+@pytest.mark.parametrize("name", ["d/" * 40 + "1.jpg", "n" * 256 + ".jpg"])
+def test_a_path_that_no_file_system_takes_is_refused(tmp_path: Path, name: str) -> None:
+    with pytest.raises(UserError, match="unpack it yourself"):
+        unpack(zipped(tmp_path / "set.zip", {name: b"one"}), tmp_path / "cache")
+    assert not list((tmp_path / "cache").iterdir())
+
+
+def test_a_file_that_is_a_folder_too_is_damage(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="is a file and a folder"):
+        unpack(zipped(tmp_path / "set.zip", {"a.jpg": b"one", "a.jpg/b.jpg": b"two"}), tmp_path / "cache")
+    assert not list((tmp_path / "cache").iterdir())

@@ -1,14 +1,20 @@
 """Archives of images, unpacked once."""
 
 import lzma
+import os
 import re
 import shutil
+import stat
 import tarfile
 import tempfile
 import zipfile
 import zlib
+from collections.abc import Iterable
+from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
+from typing import IO, Any
 
+from byol.data.index.folder import SUFFIXES as PICTURES
 from byol.errors import UserError
 from byol.system.digest import digest
 
@@ -16,6 +22,11 @@ SUFFIXES = (".tar", ".tar.gz", ".tgz", ".tar.xz", ".txz", ".tar.bz2", ".tbz2", "
 
 _ENDING = re.compile(r"\.(zip|tgz|txz|tbz2|tar(\.(gz|xz|bz2))?)$", re.IGNORECASE)
 _SAMPLE = 1 << 20
+_KEPT = (*PICTURES, ".txt", ".csv")
+_MOST_BYTES = 1 << 30  # that any archive may unpack to, however small it is
+_MOST_GROWTH = 100  # times its own size that it may unpack to; compressed bitmaps come near
+_MOST_FILES = 100_000_000
+_MOST_PARTS, _LONGEST = 32, 255  # folders of a path, and bytes of a name that file systems take
 _DAMAGE = (tarfile.TarError, zipfile.BadZipFile, lzma.LZMAError, zlib.error, EOFError)
 
 
@@ -69,15 +80,27 @@ def _fingerprint(archive: Path) -> str:
 
 
 def _extract(archive: Path, folder: Path) -> None:
+    """Write the pictures and lists of an archive, in folders of their own names, and nothing else.
+
+    Only regular files are written, under paths that are put together here, and only after the headers of all
+    of them have been counted: a link, a device or a file of another kind is never made.
+    """
     try:
         if archive.suffix.lower() == ".zip":
-            _extract_zip(archive, folder)
+            with zipfile.ZipFile(archive) as packed:
+                files = _wanted(archive, map(_of_zip, packed.infolist()))
+                for file in files:
+                    with packed.open(file.key) as source:
+                        _write(source, folder, file, archive)
         else:
             with tarfile.open(archive, "r:*") as tar:
-                tar.extractall(folder, filter="data")  # refuses links and names that lead outside
-    except tarfile.FilterError as error:
-        raise UserError(f"The archive {archive} is not safe to unpack: {error}.") from error
-    except NotImplementedError as error:
+                files = _wanted(archive, map(_of_tar, tar))
+                for file in files:
+                    inside = tar.extractfile(file.key)
+                    assert inside is not None, file  # it is a regular file
+                    with inside:
+                        _write(inside, folder, file, archive)
+    except (NotImplementedError, RuntimeError) as error:
         raise UserError(f"The archive {archive} cannot be read ({error}): unpack it yourself.") from error
     except (*_DAMAGE, OSError) as error:
         if isinstance(error, OSError) and error.errno is not None:
@@ -85,12 +108,87 @@ def _extract(archive: Path, folder: Path) -> None:
         raise UserError(f"The archive {archive} is damaged ({error}): fetch it again.") from error
 
 
-def _extract_zip(archive: Path, folder: Path) -> None:
-    with zipfile.ZipFile(archive) as packed:
-        for member in packed.infolist():
-            name = PurePosixPath(member.filename)
-            if name.is_absolute() or ".." in name.parts:  # extractall would put it elsewhere and say nothing
-                raise UserError(f"The archive {archive} is not safe to unpack: {name} leads outside.")
-            if member.flag_bits & 1:
-                raise UserError(f"The archive {archive} is locked by a password: unpack it yourself.")
-        packed.extractall(folder)
+@dataclass(frozen=True)
+class _File:
+    """A file in an archive.
+
+    Args:
+        name: its path there.
+        size: in bytes, as its header says.
+        key: by which the archive opens it.
+        is_regular: it is no folder, link or device.
+        is_locked: it takes a password.
+    """
+
+    name: str
+    size: int
+    key: Any
+    is_regular: bool
+    is_locked: bool = False
+
+
+def _of_zip(member: zipfile.ZipInfo) -> _File:
+    kind = stat.S_IFMT(member.external_attr >> 16)  # 0 where the archive comes from Windows
+    is_regular = not member.filename.endswith("/") and kind in (0, stat.S_IFREG)
+    return _File(member.filename, member.file_size, member, is_regular, bool(member.flag_bits & 1))
+
+
+def _of_tar(member: tarfile.TarInfo) -> _File:
+    if member.islnk() or member.issym():
+        place = PurePosixPath(member.linkname)
+        if place.is_absolute() or ".." in place.parts:
+            return _File(f"../{member.linkname}", 0, member, is_regular=True)  # refused below, by its name
+    return _File(member.name, member.size, member, member.isreg())
+
+
+def _wanted(archive: Path, files: Iterable[_File]) -> list[_File]:
+    """Return the files that are to be written.
+
+    Raises:
+        UserError: a name leads outside, a file takes a password, or there are too many files or bytes.
+    """
+    wanted, size = [], 0
+    limit = max(_MOST_BYTES, _MOST_GROWTH * archive.stat().st_size)
+    for file in files:
+        path = PurePosixPath(file.name)
+        if path.is_absolute() or ".." in path.parts or "\0" in file.name:
+            raise UserError(f"The archive {archive} is not safe to unpack: {file.name!r} leads outside.")
+        if file.is_locked:
+            raise UserError(f"The archive {archive} is locked by a password: unpack it yourself.")
+        if not file.is_regular or not path.name.lower().endswith(_KEPT):
+            continue
+        if len(path.parts) > _MOST_PARTS or max(len(os.fsencode(part)) for part in path.parts) > _LONGEST:
+            raise UserError(
+                f"The archive {archive} holds a path of {len(path.parts)} folders or a name of more than "
+                f"{_LONGEST} bytes, {file.name[:60]}...: unpack it yourself."
+            )
+        wanted.append(file)
+        size += file.size
+        if size > limit or len(wanted) > _MOST_FILES:
+            raise UserError(
+                f"The archive {archive} would unpack to more than {limit / 1e9:.1f} GB or {_MOST_FILES:,} "
+                "files, which pictures do not: unpack it yourself if you trust it."
+            )
+    return wanted
+
+
+def _write(source: IO[bytes], folder: Path, file: _File, archive: Path) -> None:
+    """Copy a file of an archive below a folder, and no more of it than its header says."""
+    place, left = folder.joinpath(*PurePosixPath(file.name).parts), file.size
+    try:
+        place.parent.mkdir(parents=True, exist_ok=True)
+        copy = place.open("wb")
+    except (FileExistsError, NotADirectoryError, IsADirectoryError) as error:
+        raise UserError(
+            f"The archive {archive} is damaged ({file.name} is a file and a folder): fetch it again."
+        ) from error
+    with copy:
+        while data := source.read(min(_SAMPLE, left + 1)):
+            left -= len(data)
+            if left < 0:
+                raise UserError(
+                    f"The archive {archive} is damaged ({file.name} is too long): fetch it again."
+                )
+            copy.write(data)
+    if left:
+        raise UserError(f"The archive {archive} is damaged ({file.name} is cut short): fetch it again.")
