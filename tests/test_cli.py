@@ -218,6 +218,26 @@ def test_a_signal_saves_and_the_sentence_it_leaves_behind_resumes(
     assert json.loads(RunFolder(out).summary.read_text())["steps"] == 180
 
 
+def test_a_run_that_is_going_on_is_left_alone(
+    photographs: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "run"
+    words = ["pretrain", "builtin", "--data", str(photographs), "--out", str(out), *QUICK, "--epochs", "500"]
+    running = start([*words, "--workers", "1"])
+    try:
+        deadline = time.monotonic() + 120
+        while not RunFolder(out).metrics.exists():
+            assert running.poll() is None, running.communicate()[1]
+            assert time.monotonic() < deadline
+            time.sleep(0.01)
+        for others in ([*words, "--overwrite"], ["resume", str(out)]):
+            assert f"a run is going on in {out} (process {running.pid})" in refused(others, capsys)
+    finally:
+        running.kill()
+        running.communicate()
+    assert RunFolder(out).metrics.exists()
+
+
 def test_a_run_is_resumed_with_its_own_recipe_and_no_other(
     tmp_path: Path, thumbnails: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -1,5 +1,7 @@
 """What a run folder may delete, and what is in its way."""
 
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -49,3 +51,20 @@ def test_a_link_in_the_place_of_a_folder_is_not_followed(tmp_path: Path) -> None
     folder.results.symlink_to(precious)
     folder.create(overwrite=True)
     assert (precious / "1.jpg").exists()
+
+
+def test_a_folder_in_use_is_refused_to_others_and_free_when_its_holder_dies(tmp_path: Path) -> None:
+    folder = RunFolder(tmp_path / "run")
+    code = (
+        "import sys, time; from pathlib import Path; from byol.run.folder import RunFolder\n"
+        f"with RunFolder(Path({str(folder.path)!r})).in_use():\n"
+        "    print('in', flush=True); time.sleep(60)"
+    )
+    with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True) as holder:
+        assert holder.stdout is not None
+        assert holder.stdout.readline() == "in\n"
+        with pytest.raises(UserError, match=rf"a run is going on in .*run \(process {holder.pid}\)"):
+            folder.in_use().__enter__()
+        holder.kill()
+    with folder.in_use():
+        folder.create(overwrite=False)  # its lock alone does not fill a folder

@@ -2,10 +2,15 @@
 
 import shlex
 import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 from byol.errors import UserError
+from byol.system.lock import held
+
+_LOCK = ".lock"  # held by the process that writes here
 
 
 @dataclass(frozen=True)
@@ -62,8 +67,26 @@ class RunFolder:
                     f"{self.path} already holds a run; continue it with --resume "
                     f"{shlex.quote(str(self.path))}, replace it with --overwrite, or choose another --out."
                 )
-        elif self.path.exists() and (not self.path.is_dir() or any(self.path.iterdir())):
+        elif self.path.exists() and (not self.path.is_dir() or self._holds_something()):
             raise UserError(f"{self.path} exists and is not a run folder; choose another --out.")
+
+    def _holds_something(self) -> bool:
+        return any(path.name != _LOCK for path in self.path.iterdir())
+
+    @contextmanager
+    def in_use(self) -> Iterator[None]:
+        """Context of a run that writes here: no other may begin, resume or replace one meanwhile.
+
+        Raises:
+            UserError: a run of another process is going on here.
+        """
+        self.path.mkdir(parents=True, exist_ok=True)
+        refusal = (
+            f"a run is going on in {self.path} (process {{holder}}); wait for it, stop it, or choose another "
+            "--out."
+        )
+        with held(self.path / _LOCK, refusal):
+            yield
 
     def create(self, *, overwrite: bool) -> None:
         """Make the folder. Of a run that it held, what this program wrote goes, and nothing else.

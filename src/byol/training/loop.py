@@ -3,7 +3,7 @@
 import os
 import time
 from collections.abc import Generator, Iterable
-from contextlib import closing
+from contextlib import ExitStack, closing
 
 import torch
 from torch import nn
@@ -123,6 +123,7 @@ def _train(asked: Request) -> Run:
         joined() as processes,
         Progress(silent=not processes.is_rank_zero) as progress,
         torch.random.fork_rng(),
+        ExitStack() as until_the_end,
     ):
         device = processes.device(recipe.precision)
         with processes.agreed(), processes.in_turn():
@@ -132,6 +133,9 @@ def _train(asked: Request) -> Run:
         total_steps = timeline.total_steps
 
         learner = build(recipe, device, asked.encoder, judge.num_classes)
+        with processes.agreed():
+            if processes.is_rank_zero:
+                until_the_end.enter_context(folder.in_use())
         if asked.is_resumed:
             with processes.agreed():
                 learner.restore(newest_state(asked, device, images))
