@@ -1,5 +1,6 @@
 """What a run folder may delete, and what is in its way."""
 
+import errno
 import subprocess
 import sys
 from pathlib import Path
@@ -15,9 +16,9 @@ def written(folder: RunFolder) -> None:
     for file in (folder.recipe, folder.provenance, folder.metrics, folder.encoder, folder.summary):
         file.write_text("{}")
     (folder.checkpoints / "step-000000001.pt").write_bytes(b"state")
-    for inner in (folder.results, folder.tensorboard):
+    for inner, name in ((folder.results, "results.jsonl"), (folder.tensorboard, "events.out.tfevents.1.x")):
         inner.mkdir()
-        (inner / "file").write_text("written by a run")
+        (inner / name).write_text("written by a run")
 
 
 def test_a_run_is_replaced_and_what_others_put_beside_it_stays(tmp_path: Path) -> None:
@@ -40,21 +41,52 @@ def test_a_folder_of_somebody_else_is_no_run(tmp_path: Path) -> None:
     assert (tmp_path / "notes.txt").exists()
 
 
-def test_a_link_in_the_place_of_a_folder_is_not_followed(tmp_path: Path) -> None:
-    precious = tmp_path / "precious"
-    precious.mkdir()
-    (precious / "1.jpg").write_bytes(b"the only copy")
+def test_what_others_put_into_the_folders_of_a_run_stays(tmp_path: Path) -> None:
     folder = RunFolder(tmp_path / "run")
     written(folder)
-    (folder.results / "file").unlink()
-    folder.results.rmdir()
-    folder.results.symlink_to(precious)
+    (folder.results / "1.jpg").write_bytes(b"the only copy")
     folder.create(overwrite=True)
-    assert (precious / "1.jpg").exists()
+    assert (folder.results / "1.jpg").exists()
+    assert not list(folder.checkpoints.iterdir())
+
+
+def test_checkpoints_behind_a_link_are_those_of_the_run(tmp_path: Path) -> None:
+    """Else the new run's would be taken for the older ones, and deleted."""
+    large = tmp_path / "large disk"
+    large.mkdir()
+    (large / "mine.txt").write_text("mine")
+    folder = RunFolder(tmp_path / "run")
+    written(folder)
+    (folder.checkpoints / "step-000000001.pt").unlink()
+    folder.checkpoints.rmdir()
+    folder.checkpoints.symlink_to(large)
+    (large / "step-000009000.pt").write_bytes(b"state")
+    folder.create(overwrite=True)
+    assert [path.name for path in large.iterdir()] == ["mine.txt"]
+    assert folder.checkpoints.is_symlink()
+
+
+def test_a_run_killed_before_its_recipe_was_there_leaves_no_wall(tmp_path: Path) -> None:
+    folder = RunFolder(tmp_path / "run")
+    with folder.in_use():
+        folder.create(overwrite=False)
+    (folder.path / ".recipe.json.tmp").write_text("{")
+    folder.create(overwrite=False)
+
+
+def test_a_file_system_without_locks_is_worked_on_without(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object) -> None:
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    monkeypatch.setattr("fcntl.lockf", refuse)
+    with RunFolder(tmp_path / "run {lr}").in_use():
+        pass
 
 
 def test_a_folder_in_use_is_refused_to_others_and_free_when_its_holder_dies(tmp_path: Path) -> None:
-    folder = RunFolder(tmp_path / "run")
+    folder = RunFolder(tmp_path / "run {lr}")
     code = (
         "import sys, time; from pathlib import Path; from byol.run.folder import RunFolder\n"
         f"with RunFolder(Path({str(folder.path)!r})).in_use():\n"
@@ -63,7 +95,7 @@ def test_a_folder_in_use_is_refused_to_others_and_free_when_its_holder_dies(tmp_
     with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True) as holder:
         assert holder.stdout is not None
         assert holder.stdout.readline() == "in\n"
-        with pytest.raises(UserError, match=rf"a run is going on in .*run \(process {holder.pid}\)"):
+        with pytest.raises(UserError, match=rf"a run is going on in .*run {{lr}} \(process {holder.pid}\)"):
             folder.in_use().__enter__()
         holder.kill()
     with folder.in_use():

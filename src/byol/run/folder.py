@@ -1,9 +1,8 @@
 """The run folder: which file lies where, and who may write into it."""
 
 import shlex
-import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -71,7 +70,10 @@ class RunFolder:
             raise UserError(f"{self.path} exists and is not a run folder; choose another --out.")
 
     def _holds_something(self) -> bool:
-        return any(path.name != _LOCK for path in self.path.iterdir())
+        begun = {self.path / _LOCK, self.path / ".recipe.json.tmp"}  # of a run that was killed at once
+        if self.checkpoints.is_dir() and not any(self.checkpoints.iterdir()):
+            begun.add(self.checkpoints)
+        return any(path not in begun for path in self.path.iterdir())
 
     @contextmanager
     def in_use(self) -> Iterator[None]:
@@ -95,9 +97,16 @@ class RunFolder:
             UserError: it holds a run already and `overwrite` is off, or it is not a run and not empty.
         """
         self.refuse_occupied(overwrite=overwrite)
-        for written in (self.checkpoints, self.results, self.tensorboard):
-            if written.is_dir() and not written.is_symlink():
-                shutil.rmtree(written)
+        for inner, names in (
+            (self.checkpoints, ("step-*.pt", ".step-*.pt.tmp")),
+            (self.results, ("results.jsonl",)),
+            (self.tensorboard, ("events.out.tfevents.*",)),
+        ):
+            for name in names:
+                for written in inner.glob(name):
+                    written.unlink()
+            with suppress(OSError):  # of others, not empty, or not there
+                inner.rmdir()
         for written in (self.metrics, self.encoder, self.figure, self.summary, self.provenance, self.recipe):
             written.unlink(missing_ok=True)  # the recipe last: until then it is still known for a run
         self.checkpoints.mkdir(parents=True, exist_ok=True)

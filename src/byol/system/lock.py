@@ -1,5 +1,6 @@
 """One process at a time."""
 
+import errno
 import fcntl
 import os
 from collections.abc import Iterator
@@ -7,6 +8,9 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from byol.errors import UserError
+
+# What file systems say that cannot lock; nothing can be held there, and work goes on without.
+_NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP)
 
 
 @contextmanager
@@ -35,12 +39,15 @@ def held(lock: Path, refusal: str) -> Iterator[None]:
     Raises:
         UserError: another process holds it.
     """
-    with lock.open("a+") as file:
+    with lock.open("a+", errors="replace") as file:
         try:
             fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except (BlockingIOError, PermissionError) as error:  # POSIX allows both
             file.seek(0)
-            raise UserError(refusal.format(holder=file.read().strip() or "unknown")) from error
+            raise UserError(refusal.replace("{holder}", file.read().strip() or "unknown")) from error
+        except OSError as error:
+            if error.errno not in _NO_LOCKS:
+                raise
         file.truncate(0)
         file.write(f"{os.getpid()}\n")
         file.flush()

@@ -2,6 +2,7 @@
 
 import lzma
 import os
+import posixpath
 import re
 import shutil
 import stat
@@ -9,7 +10,7 @@ import tarfile
 import tempfile
 import zipfile
 import zlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import IO, Any
@@ -21,13 +22,14 @@ from byol.system.digest import digest
 SUFFIXES = (".tar", ".tar.gz", ".tgz", ".tar.xz", ".txz", ".tar.bz2", ".tbz2", ".zip")
 
 _ENDING = re.compile(r"\.(zip|tgz|txz|tbz2|tar(\.(gz|xz|bz2))?)$", re.IGNORECASE)
+_FORMAT = 2  # raise it whenever other files are written
 _SAMPLE = 1 << 20
 _KEPT = (*PICTURES, ".txt", ".csv")
 _MOST_BYTES = 1 << 30  # that any archive may unpack to, however small it is
 _MOST_GROWTH = 100  # times its own size that it may unpack to; compressed bitmaps come near
 _MOST_FILES = 100_000_000
 _MOST_PARTS, _LONGEST = 32, 255  # folders of a path, and bytes of a name that file systems take
-_DAMAGE = (tarfile.TarError, zipfile.BadZipFile, lzma.LZMAError, zlib.error, EOFError)
+_DAMAGE = (tarfile.TarError, zipfile.BadZipFile, lzma.LZMAError, zlib.error, EOFError, UnicodeDecodeError)
 
 
 def is_archive(path: Path) -> bool:
@@ -76,7 +78,7 @@ def _fingerprint(archive: Path) -> str:
         first = stream.read(_SAMPLE)
         stream.seek(max(0, status.st_size - _SAMPLE))
         last = stream.read(_SAMPLE)
-    return digest(f"{status.st_size} {status.st_mtime_ns}", first, last, length=16)
+    return digest(f"{_FORMAT} {status.st_size} {status.st_mtime_ns}", first, last, length=16)
 
 
 def _extract(archive: Path, folder: Path) -> None:
@@ -94,7 +96,8 @@ def _extract(archive: Path, folder: Path) -> None:
                         _write(source, folder, file, archive)
         else:
             with tarfile.open(archive, "r:*") as tar:
-                files = _wanted(archive, map(_of_tar, tar))
+                files = _wanted(archive, _of_tar(tar))
+                files.sort(key=lambda file: file.key.offset_data)  # a compressed archive is read once
                 for file in files:
                     inside = tar.extractfile(file.key)
                     assert inside is not None, file  # it is a regular file
@@ -133,12 +136,23 @@ def _of_zip(member: zipfile.ZipInfo) -> _File:
     return _File(member.filename, member.file_size, member, is_regular, bool(member.flag_bits & 1))
 
 
-def _of_tar(member: tarfile.TarInfo) -> _File:
-    if member.islnk() or member.issym():
-        place = PurePosixPath(member.linkname)
-        if place.is_absolute() or ".." in place.parts:
-            return _File(f"../{member.linkname}", 0, member, is_regular=True)  # refused below, by its name
-    return _File(member.name, member.size, member, member.isreg())
+def _of_tar(tar: tarfile.TarFile) -> Iterator[_File]:
+    """Yield the files of a tar archive. A link to a file of the archive stands for that file, copied."""
+    regular: dict[str, tarfile.TarInfo] = {}
+    links = []
+    for member in tar:
+        name = member.name.lstrip("/")  # absolute names lose their slash, as tar itself does
+        if member.isreg():
+            regular[posixpath.normpath(name)] = member
+            yield _File(name, member.size, member, is_regular=True)
+        elif member.islnk() or member.issym():
+            beside = "" if member.islnk() else posixpath.dirname(name)
+            links.append((name, posixpath.normpath(posixpath.join(beside, member.linkname))))
+    for name, to in links:
+        if to.startswith(("/", "../")) or to == "..":
+            yield _File(f"../{name}", 0, None, is_regular=True)  # refused by its name
+        elif to in regular:
+            yield _File(name, regular[to].size, regular[to], is_regular=True)
 
 
 def _wanted(archive: Path, files: Iterable[_File]) -> list[_File]:
