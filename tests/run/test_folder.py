@@ -97,6 +97,8 @@ def test_a_folder_in_use_is_refused_to_others_and_free_when_its_holder_dies(tmp_
         assert holder.stdout.readline() == "in\n"
         with pytest.raises(UserError, match=rf"a run is going on in .*run {{lr}} \(process {holder.pid}\)"):
             folder.in_use().__enter__()
+        assert folder.is_in_use
         holder.kill()
+    assert not folder.is_in_use
     with folder.in_use():
         folder.create(overwrite=False)  # its lock alone does not fill a folder

@@ -21,11 +21,13 @@ from byol.lab.tables import Position, Table, open_table
 from byol.lab.trials import Trial, outcome, planned, start, take_result
 from byol.recipe.names import open_recipe
 from byol.recipe.spec import Recipe, refuse_wrong_types
+from byol.run.folder import RunFolder
 from byol.run.provenance import provenance
 from byol.system.device import usable_cores
 from byol.system.files import place_to_write, write_json, write_text
 from byol.system.progress import Progress, duration
 from byol.system.stop import StopRequest
+from byol.training.request import refuse_nested
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -126,6 +128,7 @@ def ablate(
     if not os.fspath(data):
         raise UserError("say where the images are: --data PATH (labelled ones, or 'builtin').")
     base = replace(base, data=named_data(data))
+    refuse_nested(base.data, folder)
     if any(images.labels is None for images in open_data(base.data).values()):
         raise UserError(f"{base.data} has no labels to judge by; put the images of each class into a folder.")
     trials = planned(table, base, folder, seeds=seeds, budget=budget)
@@ -160,7 +163,10 @@ def carry_out(runs: list[Trial], jobs: int) -> None:
         progress.say(f"{len(runs)} runs, {len(runs) - total} of them over already, {jobs} at a time")
         while waiting or going:
             while waiting and len(going) < jobs and not stop.received:
-                run = waiting.pop(0)
+                run = next((run for run in waiting if not RunFolder(run.path).is_in_use), None)
+                if run is None:  # a laboratory was killed a moment ago, and its runs still save themselves
+                    break
+                waiting.remove(run)
                 going[run.path] = start(run, threads=max(1, usable_cores() // jobs))
             if stop.received:
                 raise Interrupted("stopped; the same command goes on where it was.", stop.received)

@@ -90,6 +90,17 @@ class RunFolder:
         with held(self.path / _LOCK, refusal):
             yield
 
+    @property
+    def is_in_use(self) -> bool:
+        """Whether a run of another process is going on here at this moment."""
+        if not self.path.is_dir():
+            return False
+        try:
+            with self.in_use():
+                return False
+        except UserError:
+            return True
+
     def create(self, *, overwrite: bool) -> None:
         """Make the folder. Of a run that it held, what this program wrote goes, and nothing else.
 
