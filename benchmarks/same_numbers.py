@@ -36,7 +36,7 @@ import tempfile
 import time
 import zipfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -231,19 +231,17 @@ class Side:
     data: Path
     base: "Side | None" = None
     _lock: Any = field(default_factory=Lock)
-    _made: dict[str, Future[Any]] = field(default_factory=dict)
+    _locks: dict[str, Any] = field(default_factory=dict)
+    _made: dict[str, Any] = field(default_factory=dict)
 
     def once(self, key: str, make: Callable[[], Any]) -> Any:
-        """Return what is made, which is made by whoever asks first."""
+        """Return what is made, which is made by whoever asks first while the others wait."""
         with self._lock:
-            is_first = key not in self._made
-            future = self._made.setdefault(key, Future())
-        if is_first:
-            try:
-                future.set_result(make())
-            except Exception as error:
-                future.set_exception(error)
-        return future.result()
+            own = self._locks.setdefault(key, Lock())
+        with own:
+            if key not in self._made:
+                self._made[key] = make()
+            return self._made[key]
 
     def environment(self, threads: int = 1) -> dict[str, str]:
         """Return the environment of a command."""
