@@ -15,6 +15,7 @@ from torch import Tensor
 from byol.data.draws import uniforms
 from byol.data.loader import Batch, batches
 from byol.data.order import permutation
+from byol.data.unreadable import Bad
 from byol.data.views import Crops, Indices, Items, Views
 from byol.errors import UserError
 
@@ -31,7 +32,8 @@ class Signals:
     in_memory: bool = False
     labels: NDArray[np.int64] | None = None
     classes: tuple[str, ...] = ()
-    bad: tuple[str, ...] = ()
+    bad: tuple[Bad, ...] = ()
+    notes: tuple[str, ...] = ()
 
     def __len__(self) -> int:
         return len(self.samples)
@@ -63,7 +65,7 @@ class Windows:
             starts = (uniforms(seed, step, kept, view, 1)[:, 0] * (LENGTH - WINDOW)).astype(int).tolist()
             rows = [images.samples[i, start : start + WINDOW] for i, start in zip(kept, starts, strict=True)]
             windows.append(torch.from_numpy(np.stack(rows) if rows else np.zeros((0, WINDOW), np.float32)))
-        broken = tuple(images.name(i) for i in index.tolist() if i in images.broken)
+        broken = tuple(Bad(images.name(i), "noise") for i in index.tolist() if i in images.broken)
         return Crops(kept, tuple(window[:, None] for window in windows), broken)
 
     def finish(
@@ -136,13 +138,13 @@ def test_a_bad_signal_is_named_and_skipped_and_the_rest_unchanged(workers: int) 
     whole = run(signals())
     for batch, before in zip(run(signals(broken=frozenset([4])), workers=workers), whole, strict=True):
         good = before.index != 4
-        assert batch.bad == (() if good.all() else ("signal 4",))
+        assert [bad.name for bad in batch.bad] == ([] if good.all() else ["signal 4"])
         np.testing.assert_array_equal(batch.index, before.index[good])
         assert all(torch.equal(a, b[good]) for a, b in zip(batch.views, before.views, strict=True))
 
 
 def test_many_bad_signals_stop() -> None:
-    with pytest.raises(UserError, match=r"2 of 23 images cannot be decoded"):
+    with pytest.raises(UserError, match=r"2 of 23 images cannot be used"):
         run(signals(broken=frozenset([4, 9])), total_steps=40)
 
 

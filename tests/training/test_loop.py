@@ -76,7 +76,7 @@ def test_a_broken_file_is_named_counted_and_skipped(
     (photographs / "cat" / "01.jpg").write_bytes(b"\xff\xd8 not a photograph")
     summary = pretrain(None, tmp_path / "run", recipe=tiny(photographs), workers=0).summary
     assert summary["bad_files"] == ["cat/01.jpg"]
-    assert capsys.readouterr().err.count("skipped cat/01.jpg: it cannot be decoded") == 1
+    assert capsys.readouterr().err.count("skipped cat/01.jpg: it is damaged") == 1
     (photographs / "dog" / "02.jpg").write_bytes(b"")
     with pytest.raises(UserError, match=r"01\.jpg"):
         pretrain(None, tmp_path / "second", recipe=tiny(photographs), workers=0)

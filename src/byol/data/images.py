@@ -25,6 +25,7 @@ from byol.data.image.resample import (
     needed_fraction,
 )
 from byol.data.index.slot import Index
+from byol.data.unreadable import Bad
 from byol.data.views import Crops, Indices, Items
 from byol.system.digest import bytes_digest, digest
 
@@ -101,7 +102,8 @@ class InMemory:
         labels: (N,) int64, numbers of `classes`; (N, C) of 0 and 1 where an image has any number of labels;
             None for images without classes.
         classes: names of the C classes.
-        bad: names of files that could not be decoded and are not among the images.
+        bad: files that could not be decoded and are not among the images.
+        notes: as of `Items`.
         name: gives image i its name.
         device: where crops are made; by default where the images are.
     """
@@ -109,7 +111,8 @@ class InMemory:
     images: Tensor
     labels: NDArray[np.int64] | None = None
     classes: tuple[str, ...] = ()
-    bad: tuple[str, ...] = ()
+    bad: tuple[Bad, ...] = ()
+    notes: tuple[str, ...] = ()
     name: Callable[[int], str] = str
     device: torch.device | None = None
 
@@ -173,7 +176,7 @@ class Files:
 
     index: Index
 
-    bad: ClassVar[tuple[str, ...]] = ()  # not known before they are read
+    bad: ClassVar[tuple[Bad, ...]] = ()  # not known before they are read
     in_memory: ClassVar[bool] = False
 
     def __len__(self) -> int:
@@ -188,6 +191,11 @@ class Files:
     def classes(self) -> tuple[str, ...]:
         """Names of the classes."""
         return self.index.classes
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """As of `Items`."""
+        return self.index.notes
 
     def name(self, i: int) -> str:
         """Return the name of image i: of a file, its path relative to the set's folder."""
@@ -210,14 +218,14 @@ class Files:
         """Decode each image once, as finely as its crops need, and cut them out, uint8; see `Images`."""
         crops = [np.empty((len(index), 3, size, size), np.uint8) for size in sizes]
         kept: list[int] = []
-        bad: list[str] = []
+        bad: list[Bad] = []
         for start in range(0, len(index), _GROUP):
             group: dict[int, Decoded | Jpeg] = {}
             for i in index[start : start + _GROUP].tolist():
                 try:
                     group[i] = self.index.open(i)
-                except UndecodableImage:
-                    bad.append(self.name(i))
+                except UndecodableImage as error:
+                    bad.append(Bad(self.name(i), str(error)))
             heights, widths = (
                 np.array([(image.height, image.width) for image in group.values()], np.int64).reshape(-1, 2).T
             )
@@ -225,8 +233,8 @@ class Files:
             for i, image, *each in zip(group, group.values(), *drawn, strict=True):
                 try:
                     pixels, eighths = image.read(needed_fraction(each, sizes))
-                except UndecodableImage:
-                    bad.append(self.name(i))
+                except UndecodableImage as error:
+                    bad.append(Bad(self.name(i), str(error)))
                     continue
                 for crop, box, size in zip(crops, each, sizes, strict=True):
                     crop[len(kept)] = crop_resize_view(pixels, box.tolist(), size, eighths)

@@ -11,7 +11,7 @@ from byol.data.image.decode import UndecodableImage
 from byol.data.images import InMemory
 from byol.data.index.mapped import map_array
 from byol.data.index.slot import Index
-from byol.data.unreadable import refuse_many_bad
+from byol.data.unreadable import Bad, refuse_many_bad
 from byol.errors import UserError
 from byol.system.digest import digest
 from byol.system.files import whole_file
@@ -44,7 +44,7 @@ def keep_in_memory(
         return None
     if (pixels := index.pixels()) is not None:
         mapped = torch.from_numpy(pixels).permute(0, 3, 1, 2)
-        return InMemory(mapped, index.labels, index.classes, name=index.name)
+        return InMemory(mapped, index.labels, index.classes, notes=index.notes, name=index.name)
     decoded = _mapped(index, size, cache) if index.is_stored else _decoded(index, size)
     if decoded is None:
         return None
@@ -55,6 +55,7 @@ def keep_in_memory(
         labels=None if index.labels is None else index.labels[kept],
         classes=index.classes,
         bad=_bad(index, is_good),
+        notes=index.notes,
         name=lambda i: index.name(int(kept[i])),
     )
 
@@ -129,9 +130,19 @@ def _decode_all(index: Index, images: NDArray[np.uint8], is_good: NDArray[np.boo
             pool.shutdown(cancel_futures=True)  # at another size, or at Ctrl-C, the rest is not wanted
 
 
-def _bad(index: Index, is_good: NDArray[np.bool_]) -> tuple[str, ...]:
-    """Return the names of the others."""
-    return tuple(index.name(i) for i in np.flatnonzero(~is_good).tolist())
+def _bad(index: Index, is_good: NDArray[np.bool_]) -> tuple[Bad, ...]:
+    """Return the others; the few whose reason can matter are read once more for it."""
+    others = np.flatnonzero(~is_good).tolist()
+    reasons = [_reason(index, i) for i in others[:_CHUNK]] + ["it cannot be decoded"] * len(others[_CHUNK:])
+    return tuple(Bad(index.name(i), reason) for i, reason in zip(others, reasons, strict=True))
+
+
+def _reason(index: Index, i: int) -> str:
+    try:
+        index.open(i).read()
+    except UndecodableImage as error:
+        return str(error)
+    return "it could not be decoded before, and can be now"
 
 
 def _fingerprint(index: Index) -> str:

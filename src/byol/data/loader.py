@@ -19,7 +19,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from byol.data.order import permutation
-from byol.data.unreadable import refuse_many_bad
+from byol.data.unreadable import Bad, refuse_many_bad
 from byol.data.views import Crops, Items, Views
 from byol.errors import UserError
 from byol.system.processes import Processes
@@ -39,14 +39,14 @@ class Batch:
         views: (B, ...) each, finished, on the device of the networks; of images (B, C, S, S) float32.
         labels: (B,) int64, classes of the images, for the online classifier, which watches and teaches the
             encoder nothing; None if the set has none.
-        bad: names of images of this batch that cannot be decoded; they are left out of all the above.
+        bad: images of this batch that cannot be decoded; they are left out of all the above.
     """
 
     step: int
     index: NDArray[np.int64]
     views: tuple[Tensor, ...]
     labels: NDArray[np.int64] | None = None
-    bad: tuple[str, ...] = ()
+    bad: tuple[Bad, ...] = ()
 
 
 def batches(
@@ -127,9 +127,7 @@ def in_step(
             if batch is None:
                 return
             if processes.max_over_ranks(bool(batch.bad)) == (1,):
-                batch = replace(
-                    batch, bad=tuple(name for bad in processes.gathered(batch.bad) for name in bad)
-                )
+                batch = replace(batch, bad=tuple(one for bad in processes.gathered(batch.bad) for one in bad))
             yield batch
 
 
@@ -175,17 +173,17 @@ class _Cutter(Dataset[_Made], Generic[S]):
 
 
 def _finished(cutter: _Cutter[S], steps: Iterator[_Shard], workers: int) -> Generator[Batch, None, None]:
-    images, bad_so_far = cutter.images, set[str]()
+    images, bad_so_far = cutter.images, dict[str, Bad]()
     for step, made in map(cutter.__getitem__, steps) if images.in_memory else _loader(cutter, steps, workers):
         if isinstance(made, UserError):
             raise made
         index, bad = made.index, made.bad
-        bad_so_far.update(bad)
-        refuse_many_bad(bad_so_far, len(images))
+        bad_so_far.update((one.name, one) for one in bad)
+        refuse_many_bad(bad_so_far.values(), len(images))
         if bad and len(index) < 2:
             raise UserError(
                 f"only {len(index)} of step {step}'s images can be decoded, but batch norm needs 2: "
-                f"repair or remove {', '.join(bad[:3])}, or make batch_size larger."
+                f"repair or remove {', '.join(map(str, bad[:3]))}, or make batch_size larger."
             )
         views = made if cutter.device.type == "cpu" else cutter.finish(step, made)
         labels = None if images.labels is None else images.labels[index]

@@ -19,7 +19,7 @@ from byol.data.image.resample import shrink
 from byol.data.index.packfile import PackWriter
 from byol.data.index.slot import Index
 from byol.data.opening import BUILTIN, Data, indices
-from byol.data.unreadable import refuse_many_bad
+from byol.data.unreadable import Bad, refuse_many_bad
 from byol.errors import Interrupted, UserError, refuse_not_whole
 from byol.system.cache import cache_folder
 from byol.system.device import usable_cores
@@ -30,6 +30,7 @@ from byol.system.stop import StopRequest
 _AHEAD = 16  # images per core that are in work or wait for their turn to be written
 
 Small = bytes | NDArray[np.uint8]
+_Made = Small | UndecodableImage
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -122,7 +123,7 @@ def pack(
             writer = PackWriter(stream)
             for split, index in splits.items():
                 kept: list[int] = []
-                bad: list[str] = []
+                bad: list[Bad] = []
                 for i, small in enumerate(_in_order(index, partial(_small, index, short_side, quality, raw))):
                     if stop.received:
                         raise Interrupted(
@@ -130,9 +131,9 @@ def pack(
                             stop.received,
                         )
                     done += 1
-                    if small is None:
-                        bad.append(index.name(i))
-                        progress.say(f"skipped {bad[-1]}: it cannot be decoded ({len(bad)} so far)")
+                    if isinstance(small, UndecodableImage):
+                        bad.append(Bad(index.name(i), str(small)))
+                        progress.say(f"skipped {bad[-1].name}: {small} ({len(bad)} so far)")
                         refuse_many_bad(bad, len(index))
                         continue
                     writer.add(small)
@@ -158,13 +159,13 @@ def _mode() -> int:
     return 0o666 & ~mask
 
 
-def _small(index: Index, short_side: int, quality: int, raw: bool, i: int) -> Small | None:
-    """Return image i as the pack shall hold it; None if it cannot be decoded."""
+def _small(index: Index, short_side: int, quality: int, raw: bool, i: int) -> _Made:
+    """Return image i as the pack shall hold it, or why it cannot be decoded."""
     try:
         image = index.open(i)
         pixels, _ = image.read()
-    except UndecodableImage:
-        return None
+    except UndecodableImage as error:
+        return error
     small = shrink(pixels, short_side)
     if raw:
         return small
@@ -176,10 +177,12 @@ def _small(index: Index, short_side: int, quality: int, raw: bool, i: int) -> Sm
     return encoded
 
 
-def _in_order(index: Index, make: Callable[[int], Small | None]) -> Iterator[Small | None]:
+def _in_order(
+    index: Index, make: Callable[[int], Small | UndecodableImage]
+) -> Iterator[Small | UndecodableImage]:
     """Yield what is made of each image, in their order, made on all cores and only a little ahead."""
     cores = usable_cores()
-    waiting: deque[Future[Small | None]] = deque()
+    waiting: deque[Future[_Made]] = deque()
     with ThreadPoolExecutor(cores) as pool:  # decoding, resizing and encoding release the GIL
         try:
             for i in range(len(index)):

@@ -13,6 +13,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from byol.data.unreadable import Bad
+
 Indices = NDArray[np.int64]
 
 
@@ -30,8 +32,13 @@ class Items(Protocol):
         ...
 
     @property
-    def bad(self) -> tuple[str, ...]:
-        """Names of items that were found unreadable when the set was opened, and are not in it."""
+    def bad(self) -> tuple[Bad, ...]:
+        """Items that were found unreadable when the set was opened, and are not in it."""
+        ...
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What a person has to know of how the set was found: a sentence each."""
         ...
 
     @property
@@ -61,12 +68,12 @@ class Crops:
     Args:
         index: (B,) int64, positions in the set of the items that could be read.
         tensors: of each view, (B, ...).
-        bad: names of the items that could not be read; nothing of them is in the others.
+        bad: the items that could not be read; nothing of them is in the others.
     """
 
     index: Indices
     tensors: tuple[Tensor, ...]
-    bad: tuple[str, ...] = ()
+    bad: tuple[Bad, ...] = ()
 
     def pin_memory(self) -> "Crops":
         """Return the same in memory from which a GPU can copy by itself; torch's loader asks for it."""

@@ -12,6 +12,7 @@ from byol.algorithm import Branch, bootstrap_step
 from byol.data.images import Images
 from byol.data.loader import Batch, batches, in_step
 from byol.data.opening import Data, open_data
+from byol.data.unreadable import Bad
 from byol.errors import Interrupted
 from byol.recipe.spec import Recipe
 from byol.run import checkpoint
@@ -250,11 +251,12 @@ def _finite_losses(learner: Learner) -> torch.Tensor:
     return losses
 
 
-def _name_bad(names: Iterable[str], known: set[str], progress: Progress) -> None:
-    """Tell of each undecodable file once; the loader stops the run when there are too many."""
-    for name in sorted(set(names) - known):
-        known.add(name)
-        progress.say(f"skipped {name}: it cannot be decoded ({len(known)} so far)")
+def _name_bad(found: Iterable[Bad], known: set[str], progress: Progress) -> None:
+    """Tell of each unusable file once; the loader stops the run when there are too many."""
+    for name, reason in sorted(set(found)):
+        if name not in known:
+            known.add(name)
+            progress.say(f"skipped {name}: {reason} ({len(known)} so far)")
 
 
 def _where(device: Device) -> str:

@@ -160,8 +160,10 @@ def _by_pillow(data: bytes) -> NDArray[np.uint8]:
     try:
         with Image.open(io.BytesIO(data)) as image:
             return as_rgb(image if _orientation(image) == _UPRIGHT else ImageOps.exif_transpose(image))
+    except UndecodableImage:
+        raise
     except _BROKEN as error:
-        raise UndecodableImage(f"the image cannot be decoded: {error}") from error
+        raise UndecodableImage("it is damaged, or no image") from error
 
 
 def _is_plain_jpeg(data: bytes) -> bool:
@@ -188,13 +190,13 @@ def as_rgb(image: Image.Image) -> NDArray[np.uint8]:
     """Return the pixels of a picture (H, W, 3), in RGB whatever its mode.
 
     Raises:
-        ValueError: they are floating point numbers.
+        UndecodableImage: they are floating point numbers.
     """
     if image.mode.startswith("I"):  # 16-bit gray, which Pillow's own conversion would clip at 255
         gray = (np.clip(np.asarray(image), 0, 65535) >> 8).astype(np.uint8)
         return np.repeat(gray[:, :, None], 3, axis=2)
     if image.mode == "F":
-        raise ValueError("its pixels are floating point numbers without a known range")
+        raise UndecodableImage("its pixels are floating point numbers without a known range")
     if image.mode == "P":
         image = image.convert("RGBA")  # straight to RGB warns where the palette has transparent entries
     return np.array(image.convert("RGB"))

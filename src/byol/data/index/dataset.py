@@ -45,6 +45,7 @@ class DatasetIndex:
     """
 
     is_stored: ClassVar[bool] = False
+    notes: ClassVar[tuple[str, ...]] = ()
 
     def __init__(self, dataset: MapStyle) -> None:
         self._dataset, self._lock = dataset, threading.Lock()

@@ -50,6 +50,7 @@ class PackIndex:
     _digests: NDArray[np.int64]  # (N,) of the bytes of each image
 
     is_stored: ClassVar[bool] = True
+    notes: ClassVar[tuple[str, ...]] = ()
 
     def __len__(self) -> int:
         return len(self._places)

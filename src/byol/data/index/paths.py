@@ -53,6 +53,7 @@ class FolderIndex:
     _names: Names
 
     is_stored: ClassVar[bool] = True
+    notes: ClassVar[tuple[str, ...]] = ()
 
     def __len__(self) -> int:
         return len(self._names)

@@ -27,6 +27,11 @@ class Index(Protocol):
         ...
 
     @property
+    def notes(self) -> tuple[str, ...]:
+        """What a person has to know of how the set was found: a sentence each, in all splits alike."""
+        ...
+
+    @property
     def fingerprint(self) -> str:
         """Hex digest of where the images are, their names and labels; not of what is in them."""
         ...
