@@ -53,6 +53,7 @@ class Ranks:
 def _serve(rank: int, meeting: Path, end: Connection) -> None:
     torch.set_num_threads(1)
     os.environ |= {
+        "CUDA_VISIBLE_DEVICES": "",  # two processes cannot share one GPU
         "RANK": str(rank),
         "LOCAL_RANK": str(rank),
         "WORLD_SIZE": str(WORLD_SIZE),

@@ -31,7 +31,8 @@ class Learned(NamedTuple):
 
 @pytest.fixture
 def recipe(tiny: Callable[[Path | str], Recipe], monkeypatch: pytest.MonkeyPatch) -> Recipe:
-    """What the page's recipe is here: 32 small steps in float32."""
+    """What the page's recipe is here: 32 small steps in float32, on the CPU, where the page's loop is."""
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     short = replace(tiny(""), name="builtin", batch_size=16, epochs=2, precision="float32")
     monkeypatch.setitem(RECIPES, "builtin", lambda: short)
     return short

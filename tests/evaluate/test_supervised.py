@@ -51,7 +51,7 @@ def training(encoder: Pretrained, task: Task, device: Device, quiet: Progress) -
 
 
 def state(module: torch.nn.Module) -> dict[str, torch.Tensor]:
-    return {name: value.clone() for name, value in module.state_dict().items()}
+    return {name: value.cpu().clone() for name, value in module.state_dict().items()}
 
 
 def is_same(a: dict[str, torch.Tensor], b: dict[str, torch.Tensor]) -> bool:

@@ -104,7 +104,10 @@ def test_two_processes_agree(tmp_path: Path, ranks: Ranks) -> None:
     assert first[7] == second[7] == 0.5
 
 
-def test_torchrun_trains_is_stopped_and_goes_on(photographs: Path, tiny: MakeRecipe, tmp_path: Path) -> None:
+def test_torchrun_trains_is_stopped_and_goes_on(
+    photographs: Path, tiny: MakeRecipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")  # two processes cannot share one GPU
     recipe = replace(tiny(photographs), epochs=16)
     file, out = tmp_path / "recipe.json", RunFolder(tmp_path / "run")
     file.write_text(json.dumps(recipe.to_json()))

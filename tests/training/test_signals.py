@@ -18,7 +18,8 @@ MakeRecipe = Callable[[Path | str], Recipe]
 
 def moment(tiny: MakeRecipe) -> Moment:
     learner = build(tiny("builtin"), pick_device("float32"))
-    branch = learner.online(torch.randn(8, 3, 12, 12))
+    images = torch.randn(8, 3, 12, 12).to(next(learner.online.parameters()).device)
+    branch = learner.online(images)
     branch.projection.sum().backward()
     return Moment(torch.tensor([1.0, 2.0]), Branch(*(rows.detach() for rows in branch)), learner.online)
 
