@@ -66,7 +66,7 @@ LAYERS = [  # a module imports only rows below its own, or its own row's folder
     {"data.index.dataset", "data.index.folder", "data.index.listing", "data.index.packfile"},
     {"data.index.paths", "data.index.slot"},
     {"data.draws", "data.image.resample", "data.index.mapped", "data.views"},
-    {"data.image.decode", "data.order", "data.unreadable", "optim"},
+    {"data.identity", "data.image.decode", "data.order", "data.unreadable", "optim"},
     {"model.maps", "model.predictor", "model.target"},
     {"model.encoder"},
     {"model.resnet"},

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from byol.data.draws import uniforms
+from byol.data.identity import Identity
 from byol.data.loader import Batch, batches
 from byol.data.order import permutation
 from byol.data.unreadable import Bad
@@ -43,6 +44,9 @@ class Signals:
 
     def digest(self) -> str:
         return hashlib.sha256(self.samples.tobytes()).hexdigest()
+
+    def identity(self) -> Identity:
+        return Identity(len(self), self.digest())
 
     def near(self, device: torch.device) -> "Signals":
         return self

@@ -16,6 +16,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from byol.data.identity import Identity, contents_of, identify
 from byol.data.image.decode import Decoded, Jpeg, UndecodableImage
 from byol.data.image.resample import (
     central_box,
@@ -105,6 +106,8 @@ class InMemory:
         bad: files that could not be decoded and are not among the images.
         notes: as of `Items`.
         name: gives image i its name.
+        known: gives the identity of the set that the images come from, bad ones included; by default it is
+            that of the images.
         device: where crops are made; by default where the images are.
     """
 
@@ -114,6 +117,7 @@ class InMemory:
     bad: tuple[Bad, ...] = ()
     notes: tuple[str, ...] = ()
     name: Callable[[int], str] = str
+    known: Callable[[], Identity] | None = None
     device: torch.device | None = None
 
     in_memory: ClassVar[bool] = True
@@ -164,6 +168,14 @@ class InMemory:
         """Return a digest of the pixels of image i and of their shape."""
         shape = " ".join(map(str, self.images.shape[1:])).encode()
         return bytes_digest(shape + self.images[i].cpu().numpy().tobytes())
+
+    def identity(self) -> Identity:
+        """Return which images these are, as of `Items`."""
+        if self.known is not None:
+            return self.known()
+        names = (self.name(i) for i in range(len(self)))
+        contents = contents_of(range(len(self)), self.digest_of)
+        return identify(names, self.classes, self.labels, self.num_bytes(), contents)
 
     def digest(self) -> str:
         """Return a hex digest of pixels and labels."""
@@ -265,6 +277,10 @@ class Files:
     def digest_of(self, i: int) -> bytes:
         """Return a digest of the bytes of image i as they are stored."""
         return bytes_digest(self.index.bytes(i))
+
+    def identity(self) -> Identity:
+        """Return which images these are, as of `Items`."""
+        return self.index.identity()
 
     def digest(self) -> str:
         """Return a hex digest of names and labels, and of sizes and time stamps or what stands for them."""

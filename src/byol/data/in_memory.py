@@ -44,7 +44,9 @@ def keep_in_memory(
         return None
     if (pixels := index.pixels()) is not None:
         mapped = torch.from_numpy(pixels).permute(0, 3, 1, 2)
-        return InMemory(mapped, index.labels, index.classes, notes=index.notes, name=index.name)
+        return InMemory(
+            mapped, index.labels, index.classes, notes=index.notes, name=index.name, known=index.identity
+        )
     decoded = _mapped(index, size, cache) if index.is_stored else _decoded(index, size)
     if decoded is None:
         return None
@@ -57,6 +59,7 @@ def keep_in_memory(
         bad=_bad(index, is_good),
         notes=index.notes,
         name=lambda i: index.name(int(kept[i])),
+        known=index.identity,
     )
 
 

@@ -13,6 +13,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from byol.data.identity import Identity
 from byol.data.unreadable import Bad
 
 Indices = NDArray[np.int64]
@@ -54,6 +55,10 @@ class Items(Protocol):
 
     def digest(self) -> str:
         """Return a hex digest of items and labels, the same wherever the set lies."""
+        ...
+
+    def identity(self) -> Identity:
+        """Return which items these are, wherever the set lies and whether in memory or in files."""
         ...
 
     def near(self, device: torch.device) -> Self:

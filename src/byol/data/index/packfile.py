@@ -16,6 +16,7 @@ from typing import IO, Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
+from byol.data.identity import Identity, identify
 from byol.data.image.decode import Decoded, Jpeg, opened
 from byol.data.index.mapped import Names, map_array
 from byol.errors import UserError
@@ -74,6 +75,12 @@ class PackIndex:
         if height:
             return Decoded(self._images[start : start + length].reshape(height, width, 3))
         return opened(self.bytes(i))
+
+    def identity(self) -> Identity:
+        """Return which images these are, by the digests that the pack holds of all of them."""
+        names = (self.name(i) for i in range(len(self)))
+        sizes = np.ascontiguousarray(self._places[:, 1])
+        return identify(names, self.classes, self.labels, sizes, self._digests)
 
     def stamps(self) -> NDArray[np.int64]:
         """Return bytes and digest of each image (N, 2), which change when the image does."""

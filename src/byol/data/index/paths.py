@@ -16,6 +16,7 @@ from typing import Any, ClassVar, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from byol.data.identity import Identity, contents_of, identify, spread
 from byol.data.image.decode import Decoded, Jpeg, UndecodableImage, opened
 from byol.data.index.mapped import Names, map_array
 from byol.errors import UserError
@@ -81,6 +82,12 @@ class FolderIndex:
         except OSError as error:
             raise UndecodableImage(f"the file cannot be read: {error}") from error
         return opened(data)
+
+    def identity(self) -> Identity:
+        """Return which images these are; of a large set not all files are read, see `data.identity`."""
+        sizes = np.ascontiguousarray(self.stamps()[:, 0])
+        names = (self.name(i) for i in range(len(self)))
+        return identify(names, self.classes, self.labels, sizes, contents_of(spread(sizes), self.bytes))
 
     def stamps(self) -> NDArray[np.int64]:
         """Return size and time stamp of each file (N, 2), which change when it does; -1 if there is none."""

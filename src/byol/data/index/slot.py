@@ -5,6 +5,7 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from byol.data.identity import Identity
 from byol.data.image.decode import Decoded, Jpeg
 
 
@@ -57,6 +58,10 @@ class Index(Protocol):
         Raises:
             UndecodableImage: it is missing, damaged or no image.
         """
+        ...
+
+    def identity(self) -> Identity:
+        """Return which images these are, wherever they lie: their number, and a digest."""
         ...
 
     def stamps(self) -> NDArray[np.int64]:
