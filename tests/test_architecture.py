@@ -60,7 +60,7 @@ LAYERS = [  # a module imports only rows below its own, or its own row's folder
     {"weights.zoo"},
     {"data.loader", "data.packing", "weights.matching"},
     {"data.image.views", "data.opening"},
-    {"data.index.archive"},
+    {"data.index.archive", "data.splits"},
     {"data.builtin", "data.image.augmentation", "data.image.preprocessing", "data.in_memory"},
     {"data.image.distort", "data.image.raw", "data.images"},
     {"data.index.dataset", "data.index.folder", "data.index.listing", "data.index.packfile"},

@@ -132,3 +132,12 @@ def test_batches_that_were_made_ahead_do_not_count(
     monkeypatch.setattr(byol.lab.speed, "_stream", stream)
     warming_up, *rounds = byol.lab.speed._streamed(tiny(photographs), images, CPU, 3, lambda views: None)
     assert warming_up < 0.02 <= min(rounds)  # what a batch takes to make, of which the queue had hidden most
+
+
+def test_the_only_split_is_measured_whatever_it_is_called(
+    photographs: Path, tiny: MakeRecipe, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "set").mkdir()
+    (tmp_path / "set" / "test").symlink_to(photographs)
+    assert bench(tiny(tmp_path / "set"), rounds=1).value > 0
+    assert "no split train, so the images of test" in capsys.readouterr().err

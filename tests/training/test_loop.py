@@ -45,6 +45,16 @@ def test_a_run_leaves_what_the_contract_names(photographs: Path, tiny: MakeRecip
     assert any({"knn_top1", "knn_top1_random", "knn_top1_pixels"} <= event.keys() for event in events)
 
 
+def test_the_only_split_is_learned_from_whatever_it_is_called(
+    photographs: Path, tiny: MakeRecipe, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "set").mkdir()
+    (tmp_path / "set" / "val").symlink_to(photographs)
+    summary = pretrain(None, tmp_path / "run", recipe=tiny(tmp_path / "set"), workers=0).summary
+    assert summary["online_classifier_judged_on"] == "training images, which it has seen"
+    assert "no split train, so the images of val" in capsys.readouterr().err
+
+
 def test_the_loaded_encoder_is_the_trained_one_and_judges_as_the_run_did(
     photographs: Path, tiny: MakeRecipe, tmp_path: Path
 ) -> None:

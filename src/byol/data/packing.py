@@ -19,6 +19,7 @@ from byol.data.image.resample import shrink
 from byol.data.index.packfile import PackWriter
 from byol.data.index.slot import Index
 from byol.data.opening import BUILTIN, Data, indices
+from byol.data.splits import say_notes
 from byol.data.unreadable import Bad, refuse_many_bad
 from byol.errors import Interrupted, UserError, refuse_not_whole
 from byol.system.cache import cache_folder
@@ -118,6 +119,7 @@ def pack(
         raise UserError(f"{out} exists; choose another name, or replace it with --overwrite.")
     with Progress() as progress, StopRequest() as stop:
         splits = indices(data, cache_folder())
+        say_notes(splits, progress)
         total, done, before, packed = sum(map(len, splits.values())), 0, 0, dict[str, int]()
         with whole_file(out) as stream:
             writer = PackWriter(stream)

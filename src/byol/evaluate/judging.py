@@ -11,6 +11,7 @@ from typing import Any, TypeVar
 import numpy as np
 
 from byol.data.opening import Data, open_data
+from byol.data.splits import say_notes
 from byol.errors import UserError, refuse_seed
 from byol.evaluate.features import encode_with
 from byol.evaluate.measured import Measured
@@ -66,7 +67,7 @@ def judge(
     subject, *others = map(_opened, (encoder, *_several("against", against)))
     task = open_task(data, test)
     with Progress() as progress, in_eval_mode(subject, *others):
-        for warning in task.warnings:
+        for warning in (*task.notes, *task.warnings):
             progress.say(f"note: {warning}")
         context = Context(pick_device(), progress, seed)
         encoders = [subject, *protocol.baselines(subject, seed), *others]
@@ -188,11 +189,11 @@ def measure(
     started = time.perf_counter()
     refuse_seed(seed)
     subject, *others = map(_opened, (encoder, *_several("against", against)))
-    encoders = [subject, subject.fresh(seed), *others]
-    sets = open_data(data)
+    encoders, sets = [subject, subject.fresh(seed), *others], open_data(data)
     images = next(sets[split] for split in ("test", "val", "train") if split in sets)
     device, rows = pick_device(), []
     with Progress() as progress, in_eval_mode(subject, *others):
+        say_notes(sets, progress)
         for one in encoders:
             progress.say(f"measuring {one.name}")
             encode = encode_with(one, device)

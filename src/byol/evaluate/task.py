@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from byol.data.images import Images
 from byol.data.opening import Data, open_data
+from byol.data.splits import known_of
 from byol.errors import UserError
 from byol.evaluate.metrics import Metric, Scores
 from byol.evaluate.scoring import OneLabel, Scoring, SeveralLabels
@@ -51,6 +52,7 @@ class Task:
         scoring: which metrics scores of the images have, and which of them encoders are compared by.
         fingerprint: of images and labels.
         warnings: what the reader of a score has to know.
+        notes: what a person has to know of how the images were found.
     """
 
     name: str
@@ -60,6 +62,7 @@ class Task:
     scoring: Scoring
     fingerprint: str
     warnings: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
 
     @property
     def judged(self) -> Labelled:
@@ -110,11 +113,13 @@ def open_task(data: Data, test: Data | None = None) -> Task:
             others do not have, or labels of another kind.
     """
     name, sets = data_name(data), open_data(data)
+    notes = known_of(sets)
     train = _labelled(sets["train"] if "train" in sets else _only(sets, name), name)
     source, judged_name = sets.get("test", sets.get("val")) if "train" in sets else None, name
     if test is not None:
         judged_name = data_name(test)
-        source = _only(open_data(test), judged_name)
+        others = open_data(test)
+        source, notes = _only(others, judged_name), [*notes, *known_of(others)]
     classes = train.images.classes
     named = _named(train.labels, classes)
     judged = None if source is None else _renumbered(_labelled(source, judged_name), classes, judged_name)
@@ -136,6 +141,7 @@ def open_task(data: Data, test: Data | None = None) -> Task:
         scoring=_scoring(train if judged is None else judged),
         fingerprint=digest(*digests),
         warnings=tuple(warnings),
+        notes=tuple(dict.fromkeys(notes)),
     )
 
 

@@ -22,6 +22,7 @@ from byol.algorithm import bootstrap_step
 from byol.data.images import Images, InMemory
 from byol.data.loader import Batch, batches
 from byol.data.opening import Data, open_data
+from byol.data.splits import say_notes, to_learn_from
 from byol.errors import refuse_not_whole
 from byol.lab.machine import machine, peak_bytes
 from byol.lab.products import Products, timed
@@ -137,7 +138,8 @@ def bench(
     device = pick_device(recipe.precision)
     data = recipe.data if data is None else data
     is_random = isinstance(data, str) and not data
-    images = _random_images(recipe) if is_random else open_data(data)["train"]
+    sets: dict[str, Images] = {"train": _random_images(recipe)} if is_random else open_data(data)
+    images = to_learn_from(sets)[1]
     recipe.steps_per_epoch(len(images))  # says so where they do not fill a batch
     images = images.near(device.device)
     learner = build(recipe, device)
@@ -156,6 +158,7 @@ def bench(
     products = Products(learner, views, device, recipe.views.pairs)
     seconds: dict[str, list[float]] = {name: [] for name in ("step", "distort", "views", "whole", "limit")}
     with Progress() as progress:
+        say_notes(sets, progress, learns=True)
         for number in range(rounds + 1):
             seconds["step"].append(timed(step, device.device))
             seconds["distort"].append(timed(distort, device.device))

@@ -12,6 +12,7 @@ from byol.algorithm import Branch, bootstrap_step
 from byol.data.images import Images
 from byol.data.loader import Batch, batches, in_step
 from byol.data.opening import Data, open_data
+from byol.data.splits import say_notes, to_learn_from
 from byol.data.unreadable import Bad
 from byol.errors import Interrupted
 from byol.recipe.spec import Recipe
@@ -129,7 +130,8 @@ def _train(asked: Request) -> Run:
         device = processes.device(recipe.precision)
         with processes.agreed(), processes.in_turn():
             sets = open_data(asked.data)
-        images, judge = sets["train"], Judge(sets, recipe, device)
+        images, judge = to_learn_from(sets)[1], Judge(sets, recipe, device)
+        say_notes(sets, progress, learns=True)
         timeline, guard = Timeline(recipe, len(images)), Guard()
         total_steps = timeline.total_steps
 

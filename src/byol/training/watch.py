@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from byol.data.image.preprocessing import Preprocessing
 from byol.data.images import Images
+from byol.data.splits import to_learn_from
 from byol.evaluate.features import Encode, features
 from byol.evaluate.knn import evenly, knn_top1, top1
 from byol.recipe.spec import Recipe
@@ -33,7 +34,8 @@ class Judge:
     """
 
     def __init__(self, sets: Mapping[str, Images], recipe: Recipe, device: Device) -> None:
-        self._bank, self._queries = sets["train"], sets.get("test", sets.get("val"))
+        split, self._bank = to_learn_from(sets)
+        self._queries = sets.get("test", sets.get("val")) if split == "train" else None
         self._preprocessing, self._device = recipe.views.preprocessing(recipe.evaluation_size), device
         judged = [self._bank] if self._queries is None else [self._bank, self._queries]
         self.judged = "training images, which it has seen" if self._queries is None else "held-out images"
