@@ -65,7 +65,7 @@ LAYERS = [  # a module imports only rows below its own, or its own row's folder
     {"data.image.distort", "data.image.raw", "data.images"},
     {"data.index.dataset", "data.index.folder", "data.index.listing", "data.index.packfile"},
     {"data.index.paths", "data.index.slot"},
-    {"data.draws", "data.image.resample", "data.index.mapped", "data.views"},
+    {"data.draws", "data.image.given", "data.image.resample", "data.index.mapped", "data.views"},
     {"data.identity", "data.image.decode", "data.order", "data.unreadable", "optim"},
     {"model.maps", "model.predictor", "model.target"},
     {"model.encoder"},

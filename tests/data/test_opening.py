@@ -91,15 +91,41 @@ def test_a_single_channel_is_repeated() -> None:
 @pytest.mark.parametrize(
     ("tensor", "found"),
     [
-        (torch.zeros(5, 3, 8, 8), r"\(5, 3, 8, 8\) of float32"),
-        (torch.zeros(5, 3, 8, 8, dtype=torch.int64), r"\(5, 3, 8, 8\) of int64"),
         (torch.zeros(5, 8, 8, 3, dtype=torch.uint8), r"\(5, 8, 8, 3\) of uint8"),
         (torch.zeros(3, 8, 8, dtype=torch.uint8), r"\(3, 8, 8\) of uint8"),
         (torch.zeros(0, 3, 8, 8, dtype=torch.uint8), r"\(0, 3, 8, 8\) of uint8"),
     ],
 )
 def test_another_tensor_is_told_with_what_is_wanted(tensor: Tensor, found: str) -> None:
-    with pytest.raises(UserError, match=rf"tensor of images is {found}; give \(N, 3, H, W\) or"):
+    with pytest.raises(UserError, match=rf"images are a tensor {found}; give \(N, 3, H, W\) or"):
+        open_data(tensor)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.float16, torch.bfloat16])
+def test_a_tensor_of_floating_point_numbers_is_kept_as_whole_levels(dtype: torch.dtype) -> None:
+    levels = torch.randint(0, 256, (600, 1, 5, 6), dtype=torch.uint8)
+    images = open_data((levels.double() / 255).to(dtype))["train"]
+    found = np.stack([images.read(i) for i in range(600)])
+    # bfloat16 has 8 bits of mantissa: 1 / 512 of the value, half a level.
+    np.testing.assert_allclose(found[..., 2], levels[:, 0], rtol=0, atol=dtype == torch.bfloat16)
+
+
+@pytest.mark.parametrize(
+    ("tensor", "sentence"),
+    [
+        (
+            torch.zeros(5, 3, 8, 8, dtype=torch.int64),
+            "holds int64 numbers, whose range is not known",
+        ),
+        (
+            torch.full((300, 1, 8, 8), 7.0),
+            "holds float32 numbers from 7 to 7; give floating",
+        ),
+        (torch.full((2, 3, 8, 8), torch.nan), "numbers from nan to nan"),
+    ],
+)
+def test_numbers_without_a_known_range_are_told(tensor: Tensor, sentence: str) -> None:
+    with pytest.raises(UserError, match=sentence):
         open_data(tensor)
 
 

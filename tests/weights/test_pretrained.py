@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 import torch
+from PIL import Image
 from safetensors.torch import load_file, save_file
 from torch import nn
 from torchvision.ops import FrozenBatchNorm2d
@@ -74,11 +75,49 @@ def test_the_fingerprint_is_that_of_weights_statistics_and_preprocessing() -> No
     assert wrapped(network.bfloat16()).fingerprint() != before
 
 
-def test_one_path_alone_or_no_image_is_told() -> None:
-    with pytest.raises(UserError, match=r"images is the path a.jpg alone; give a list: \['a.jpg'\]"):
-        wrapped(SPEC.build()).embed("a.jpg")
-    with pytest.raises(UserError, match="images is empty"):
-        wrapped(SPEC.build()).embed([])
+def test_pictures_are_embedded_whatever_holds_them(tmp_path: Path) -> None:
+    encoder, pixels = wrapped(SPEC.build()), torch.randint(0, 256, (5, 3, 20, 16), dtype=torch.uint8)
+    paths = [tmp_path / f"{i}.png" for i in range(5)]
+    for path, one in zip(paths, pixels, strict=True):
+        Image.fromarray(one.permute(1, 2, 0).numpy()).save(path)
+    expected = encoder.embed(pixels)
+    assert expected.shape == (5, 8)
+    for batch_size in (1, 2, 5, 9):
+        given = (Image.open(path) if i % 2 else path for i, path in enumerate(paths))
+        torch.testing.assert_close(encoder.embed(given, batch_size), expected, rtol=1e-5, atol=1e-6)
+    torch.testing.assert_close(encoder.embed(str(paths[0])), expected[:1], rtol=1e-5, atol=1e-6)
+
+
+def test_what_cannot_be_embedded_is_one_sentence_that_names_it(tmp_path: Path) -> None:
+    encoder = wrapped(SPEC.build())
+    with pytest.raises(UserError, match=r"a\.jpg cannot be used: No such file"):
+        encoder.embed("a.jpg")
+    empty: list[Any] = [[], iter(()), torch.zeros(0, 3, 8, 8, dtype=torch.uint8)]
+    for nothing in empty:
+        with pytest.raises(UserError, match="images is empty"):
+            encoder.embed(nothing)
+    for batch_size in (0, 2.5):
+        with pytest.raises(UserError, match=f"batch_size is {batch_size}; "):
+            encoder.embed(torch.zeros(2, 3, 8, 8, dtype=torch.uint8), batch_size)  # type: ignore[arg-type]
+
+
+def _peak(status: Path) -> int:
+    """Return the most memory that the process took, in kB."""
+    return int(status.read_text().split("VmHWM:")[1].split()[0])
+
+
+def test_a_batch_of_photographs_is_not_in_memory_at_once(tmp_path: Path) -> None:
+    side, count = 1500, 60  # 6.75 MB a picture, 405 MB all of them; four times that in floating point
+    Image.new("RGB", (side, side), "teal").save(tmp_path / "photo.jpg")
+    encoder = wrapped(SPEC.build())
+    encoder.embed(tmp_path / "photo.jpg")
+    status = Path("/proc/self/status")
+    if not status.exists():
+        pytest.skip("only Linux says how much memory a process takes")
+    Path("/proc/self/clear_refs").write_text("5")  # the peak is what it is now
+    before = _peak(status)
+    encoder.embed([tmp_path / "photo.jpg"] * count)
+    assert _peak(status) - before < 200e3  # some pictures, of 34 MB each in both forms
 
 
 def test_weights_of_another_module_are_refused(tmp_path: Path) -> None:

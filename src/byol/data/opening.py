@@ -10,6 +10,7 @@ from torch import Tensor
 from torch.utils.data import Dataset, IterableDataset
 
 from byol.data.builtin import open_builtin
+from byol.data.image.given import VALUES, kind, tensor_levels
 from byol.data.images import Files, Images, InMemory
 from byol.data.in_memory import keep_in_memory
 from byol.data.index import archive
@@ -23,6 +24,7 @@ from byol.system.cache import cache_folder
 
 LISTS = (".txt", ".csv")
 BUILTIN = "builtin"
+_PART = 256
 
 Data = str | os.PathLike[str] | Tensor | Dataset[Any] | Images
 """Images as a person gives them: see `open_data`."""
@@ -33,8 +35,9 @@ def open_data(data: Data, cache: Path | None = None) -> dict[str, Images]:
 
     Args:
         data: path of a folder (see `index_splits`), an archive of one, a list (`index_list`) or a file that
-            `byol pack` wrote, or "builtin"; a tensor (N, 3, H, W) or (N, 1, H, W) of uint8; a map-style
-            `torch.utils.data.Dataset` (see `DatasetIndex`); or images that were opened before.
+            `byol pack` wrote, or "builtin"; a tensor (N, 3, H, W) or (N, 1, H, W) of uint8, uint16, bool, or
+            floating point numbers in [0, 1], which is kept as uint8; a map-style `torch.utils.data.Dataset`
+            (see `DatasetIndex`); or images that were opened before.
         cache: folder for what is computed once; by default $BYOL_CACHE, or else ~/.cache/byol.
 
     Returns:
@@ -110,11 +113,13 @@ def _of_tensor(data: Tensor) -> InMemory:
 
 def _as_images(data: Tensor) -> Tensor:
     """Return a tensor of images as (N, 3, H, W) uint8, a single channel repeated without a copy."""
-    if data.dtype != torch.uint8 or data.ndim != 4 or data.shape[1] not in (1, 3) or not data.numel():
+    if data.ndim != 4 or data.shape[1] not in (1, 3) or not data.numel():
         raise UserError(
-            f"the tensor of images is {tuple(data.shape)} of {str(data.dtype).removeprefix('torch.')}; give "
-            "(N, 3, H, W) or (N, 1, H, W) of uint8, values 0 to 255."
+            f"the images are {kind(data)}; give (N, 3, H, W) or (N, 1, H, W) of {VALUES}, one image or more."
         )
+    if data.dtype != torch.uint8:  # some at a time, as floating point numbers take four times the memory
+        name = f"{kind(data)}, the images,"
+        data = torch.cat([tensor_levels(part, name) for part in torch.split(data, _PART)])
     return data.expand(-1, 3, -1, -1)
 
 

@@ -3,17 +3,19 @@
 import copy
 import json
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import asdict
 from functools import partial
+from itertools import islice
 from pathlib import Path
 
 import torch
 from pydantic import TypeAdapter
 from torch import Tensor, nn
 
-from byol.data.image.preprocessing import Picture, Preprocessing
-from byol.errors import UserError
+from byol.data.image.given import Pictures
+from byol.data.image.preprocessing import Preprocessing
+from byol.errors import UserError, refuse_not_whole
 from byol.model.encoder import EncoderSpec, in_eval_mode
 from byol.system.digest import digest
 from byol.system.files import given_path, whole_file
@@ -91,27 +93,29 @@ class Pretrained(nn.Module):
         return digest(json.dumps([_settings(self.encoder), preprocessing]), *tensors)
 
     @torch.no_grad()
-    def embed(self, images: Sequence[Picture] | Tensor, batch_size: int = 256) -> Tensor:
-        """Return the representations of images as they come, in eval mode.
+    def embed(self, images: Pictures, batch_size: int = 256) -> Tensor:
+        """Return the representations of pictures as they come, in eval mode.
+
+        Pictures are read one by one, as files are: only prepared ones are kept, a batch of them.
 
         Args:
-            images: PIL images, paths, arrays (H, W, 3) of uint8, or one tensor (N, C, H, W) of uint8.
-            batch_size: images at once.
+            images: paths, PIL images, arrays (H, W, 3), tensors (3, H, W), one or many of any kinds; values
+                of uint8, of uint16, of bool, or floating point numbers in [0, 1]. Many of one size may be
+                one array (N, H, W, 3) or one tensor (N, C, H, W).
+            batch_size: prepared pictures that the encoder takes at once, >= 1.
 
         Returns:
             (N, D) float32 on the CPU.
 
         Raises:
-            UserError: there is no image, or one path alone in place of a list.
+            UserError: there is none, or one cannot be read or could mean two things; it is named.
         """
-        if isinstance(images, str | os.PathLike):
-            raise UserError(f"images is the path {images} alone; give a list: [{str(images)!r}].")
-        if not len(images):
-            raise UserError("images is empty; give one image or more.")
+        refuse_not_whole("batch_size", batch_size, 1)
         device = next((p.device for p in self.encoder.parameters()), torch.device("cpu"))
         with in_eval_mode(self):
-            parts = (images[start : start + batch_size] for start in range(0, len(images), batch_size))
-            rows = [self.encoder(self.preprocessing.prepare(part).to(device)).float().cpu() for part in parts]
+            prepared, rows = self.preprocessing.each(images), []
+            while batch := list(islice(prepared, batch_size)):
+                rows.append(self.encoder(torch.cat(batch).to(device)).float().cpu())
         return torch.cat(rows)
 
 

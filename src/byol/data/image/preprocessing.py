@@ -3,19 +3,15 @@
 B images, C channels, S x S pixels.
 """
 
-import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
-from PIL import Image
 from torch import Tensor, nn
 
-from byol.data.image.decode import decode
+from byol.data.image.given import Pictures, pictures
 from byol.data.image.raw import RawPixels
 from byol.data.image.resample import central_box, crop_resize
 from byol.data.images import Images, InMemory
@@ -24,8 +20,6 @@ from byol.errors import UserError
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
-
-Picture = Image.Image | str | os.PathLike[str] | NDArray[np.uint8]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -85,21 +79,25 @@ class Preprocessing:
         """Return images (B, C, S, S) in [0, 1] with each channel's mean removed, divided by its std."""
         return normalize(x, self.mean, self.std)
 
-    def prepare(self, images: Sequence[Picture] | Tensor) -> Tensor:
-        """Return images as the encoder wants them.
+    def prepare(self, images: Pictures) -> Tensor:
+        """Return pictures as the encoder wants them.
 
         Args:
-            images: PIL images, paths, arrays (H, W, 3) of uint8, or one tensor (B, C, H, W) of uint8.
+            images: paths, PIL images, arrays or tensors, one or many, as `byol.data.image.given` has them.
 
         Returns:
-            (B, C, S, S) float32, on the CPU or the device of the tensor.
+            (B, C, S, S) float32, on the CPU or the device of the one tensor that was given.
+
+        Raises:
+            UserError: there is none, or one cannot be read or could mean two things; it is named.
         """
-        singles = (
-            torch.split(images, 1) if isinstance(images, Tensor) else [_as_tensor(image) for image in images]
-        )
-        boxes = [np.array([central_box(one.shape[-2], one.shape[-1], self.fraction)]) for one in singles]
-        crops = torch.cat([crop_resize(one, box, self.size) for one, box in zip(singles, boxes, strict=True)])
-        return self.normalize(crops)
+        return torch.cat(list(self.each(images)))
+
+    def each(self, images: Pictures) -> Iterator[Tensor]:
+        """Yield each picture as the encoder wants it, (1, C, S, S), when its turn comes; see `prepare`."""
+        for picture in pictures(images, self.channels):
+            box = np.array([central_box(picture.shape[1], picture.shape[2], self.fraction)])
+            yield self.normalize(crop_resize(picture[None], box, self.size))
 
     def read(self, images: Images, index: Indices) -> tuple[Tensor, Indices]:
         """Return some images of a set as the encoder wants them.
@@ -169,14 +167,3 @@ def refuse_constants(mean: tuple[float, ...], std: tuple[float, ...]) -> None:
         )
     if not all(channel > 0 for channel in std):
         raise UserError(f"std is {std}; every channel is divided by it, so choose values > 0.")
-
-
-def _as_tensor(image: Picture) -> Tensor:
-    """Return one picture as (1, 3, H, W) uint8."""
-    if isinstance(image, (str, os.PathLike)):
-        pixels = decode(Path(image).expanduser().read_bytes())
-    elif isinstance(image, Image.Image):
-        pixels = np.array(image.convert("RGB"))
-    else:
-        pixels = image
-    return torch.from_numpy(np.ascontiguousarray(pixels)).permute(2, 0, 1)[None]
