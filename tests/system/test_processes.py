@@ -32,13 +32,15 @@ def test_a_process_alone_agrees_with_itself() -> None:
         assert alone.on_rank_zero(max, 1, 2) == 2
 
 
-def test_half_an_environment_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_half_an_environment_is_left_over_and_told(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     monkeypatch.setenv("WORLD_SIZE", "2")
-    with (
-        pytest.raises(UserError, match=r"WORLD_SIZE is 2, but RANK, .* is not set: start with torchrun"),
-        joined(),
-    ):
-        pass
+    with joined() as alone:
+        assert alone == Processes()
+    said = capsys.readouterr().err
+    assert "note: WORLD_SIZE is 2, but RANK, " in said
+    assert "this process trains alone; torchrun starts several" in said
 
 
 def test_more_processes_than_gpus_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:

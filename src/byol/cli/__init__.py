@@ -11,6 +11,8 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from byol.errors import Interrupted, UserError
+from byol.system.launched import speaker
+from byol.system.terminal import tell, write_line, write_lines
 
 if TYPE_CHECKING:
     from byol.cli.verbs import Verb
@@ -45,17 +47,17 @@ def _run(words: list[str]) -> int:
     if not words or words[0] in ("-h", "--help", "help"):
         from byol.cli.pages import overview
 
-        print(overview())
+        write_lines(sys.stdout, overview())
         return 0
     if words[0] == "--version":
         from importlib.metadata import version
 
-        print(version("byol"))
+        write_line(sys.stdout, version("byol"))
         return 0
     if words[0] == "completion":
         from byol.cli.completion import script
 
-        print(script(words[1:]))
+        write_lines(sys.stdout, script(words[1:]))
         return 0
     name, verb, rest = find(_resumed(words))
     if name == "eval":
@@ -63,7 +65,7 @@ def _run(words: list[str]) -> int:
 
         if rest and not {"-h", "--help", "--help-all"} & set(rest):
             raise UserError(f"say which protocol: byol eval {verb.usage}.")
-        print(protocols())
+        write_lines(sys.stdout, protocols())
         return 0
     return _call(name, verb, rest)
 
@@ -77,11 +79,11 @@ def _call(name: str, verb: "Verb", words: list[str]) -> int:
     if "--help-all" in asked:
         from byol.cli.parsing import full_help
 
-        print(full_help(command), end="")
+        write_lines(sys.stdout, full_help(command).rstrip("\n"))
     elif asked or (verb.lists in verb.words and not words):
         from byol.cli.pages import page
 
-        print(page(command))
+        write_lines(sys.stdout, page(command))
     else:
         from byol.cli.parsing import arguments_of
         from byol.cli.printing import show
@@ -110,5 +112,5 @@ def _resumed(words: list[str]) -> list[str]:
 
 def _tell(sentence: str) -> None:
     """Print a sentence on standard error; of the processes of torchrun, the first of each machine does."""
-    if os.environ.get("LOCAL_RANK", "0") == "0":
-        print(f"byol: {sentence}", file=sys.stderr)
+    if speaker().local_rank == 0:
+        tell(sys.stderr, f"byol: {sentence}")

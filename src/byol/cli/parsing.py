@@ -2,6 +2,7 @@
 
 import io
 import re
+import sys
 from contextlib import redirect_stderr, redirect_stdout
 from dataclasses import field, fields, is_dataclass, make_dataclass, replace
 from itertools import dropwhile, takewhile
@@ -13,6 +14,7 @@ from byol.cli.command import Command
 from byol.cli.signature import REQUIRED, arguments, summary
 from byol.cli.verbs import hint
 from byol.errors import UserError
+from byol.system.terminal import write_lines
 
 
 def arguments_of(command: Command) -> tuple[dict[str, Any], bool]:
@@ -58,7 +60,7 @@ def _parsed(command: Command, words: list[str]) -> Any:
             )
     except SystemExit as stopped:
         if not stopped.code:
-            print(said.getvalue(), end="")
+            write_lines(sys.stdout, said.getvalue().rstrip("\n"))
             raise
         raise UserError(_refusal(command, words, said.getvalue())) from None
     for word in unknown:

@@ -1,8 +1,11 @@
 """Printing an answer: the one place where results reach the terminal."""
 
 import json
-import os
+import sys
 from typing import TYPE_CHECKING
+
+from byol.system.launched import speaker
+from byol.system.terminal import plain_cells, write_line, write_lines
 
 if TYPE_CHECKING:
     from byol.answer import Answer
@@ -18,27 +21,30 @@ def show(answer: "Answer", *, as_json: bool) -> int:
             one, is what a file would hold, and is printed in place of table and sentence.
         as_json: print one JSON object instead of table and sentence.
     """
-    if os.environ.get("RANK", "0") == "0":  # of the processes of torchrun, one speaks
+    if speaker().rank == 0:  # of the processes of torchrun, one speaks
         if as_json:
-            print(json.dumps(answer.to_json()))
+            write_line(sys.stdout, json.dumps(answer.to_json()))
         elif text := getattr(answer, "text", None):
-            print(text)
+            write_lines(sys.stdout, text)
         else:
             _print_table(answer.table())
-            print(answer.sentence())
+            write_line(sys.stdout, answer.sentence())
     return int(getattr(answer, "exit_code", 0))
 
 
 def _print_table(rows: list[list[str]]) -> None:
+    if sys.stdout is None or sys.stdout.closed:
+        return
     from rich.console import Console
     from rich.table import Table
 
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    cells = [plain_cells(row, sys.stdout) for row in rows]
+    widths = [max(cell.cell_len for cell in column) for column in zip(*cells, strict=True)]
     table = Table(box=None, pad_edge=False)
-    for title, width in zip(rows[0], widths, strict=True):
+    for title, width in zip(cells[0], widths, strict=True):
         table.add_column(title, no_wrap=width <= _SENTENCE)
-    for row in rows[1:]:
+    for row in cells[1:]:
         table.add_row(*row)
-    console = Console(markup=False, highlight=False)
+    console = Console(file=sys.stdout, highlight=False)
     console.width = max(console.width, sum(min(width, _SENTENCE) + 2 for width in widths))
     console.print(table)

@@ -21,6 +21,7 @@ from byol.data.index.packfile import is_pack, open_pack
 from byol.data.index.slot import Index
 from byol.errors import UserError
 from byol.system.cache import cache_folder
+from byol.system.home import expanded
 
 LISTS = (".txt", ".csv")
 BUILTIN = "builtin"
@@ -67,7 +68,7 @@ def named_data(data: Data) -> str:
     """Return what a recipe records of its images: an absolute path or "builtin"; "" of what has no name."""
     if not isinstance(data, (str, os.PathLike)) or data in ("", BUILTIN):
         return data if isinstance(data, str) else ""
-    return str(Path(data).expanduser().resolve())
+    return str(expanded(data).resolve())
 
 
 def indices(data: Data, cache: Path) -> Mapping[str, Index]:
@@ -92,7 +93,7 @@ def indices(data: Data, cache: Path) -> Mapping[str, Index]:
         )
     if not os.fspath(data):
         raise UserError("no images are named: give the path of a folder, a list, an archive or a pack.")
-    path = Path(data).expanduser()
+    path = expanded(data)
     if path.is_file() and is_pack(path):  # first, as its name may end in anything
         return open_pack(path.resolve())
     if path.is_file() and archive.is_archive(path):

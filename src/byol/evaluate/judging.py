@@ -28,6 +28,7 @@ from byol.model.encoder import in_eval_mode, representation_dim
 from byol.run.folder import RunFolder
 from byol.run.provenance import provenance
 from byol.system.device import pick_device
+from byol.system.home import expanded
 from byol.system.progress import Progress
 from byol.weights.pretrained import Pretrained, load
 
@@ -282,7 +283,7 @@ def _named(encoder: str | os.PathLike[str]) -> str:
     if not isinstance(encoder, str | os.PathLike):
         return encoder  # what is none `load` refuses
     name = os.fspath(encoder)
-    return str(Path(name).expanduser()) if name.startswith("~") else name
+    return str(expanded(name)) if name.startswith("~") else name
 
 
 def _file(encoder: Encoder, value: dict[str, Any], progress: Progress) -> None:

@@ -3,12 +3,12 @@
 import math
 import os
 from collections.abc import Sequence
-from pathlib import Path
 
 import numpy as np
 
 from byol.errors import UserError
 from byol.evaluate.task import Labelled
+from byol.system.home import expanded
 
 
 def hold_out(part: Labelled, fraction: float, seed: int) -> tuple[Labelled, Labelled]:
@@ -94,7 +94,7 @@ def listed(part: Labelled, list_path: str | os.PathLike[str]) -> Labelled:
         UserError: there is no such list, it names images that the set does not have or images of one class
             alone, or a name fits several.
     """
-    file = Path(list_path).expanduser()
+    file = expanded(list_path)
     if not file.is_file():
         raise UserError(f"there is no list at {file}.")
     names = [f"/{part.images.name(int(i))}" for i in part.index]

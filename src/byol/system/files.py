@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from byol.errors import UserError
+from byol.system.home import expanded
 
 
 def given_path(path: object, missing: str) -> Path:
@@ -25,7 +26,7 @@ def given_path(path: object, missing: str) -> Path:
         raise UserError(missing)
     if not isinstance(path, str | os.PathLike):
         raise UserError(f"a path is wanted, not a {type(path).__name__}: {missing}")
-    return Path(path).expanduser()
+    return expanded(path)
 
 
 def place_to_write(path: object, missing: str) -> Path:

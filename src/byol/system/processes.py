@@ -5,6 +5,7 @@ errors travel over a second one on the hosts, so that agreeing never waits for a
 """
 
 import os
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -17,6 +18,8 @@ from torch import Tensor
 
 from byol.errors import UserError
 from byol.system.device import Device, PrecisionName, pick_device, usable_cores
+from byol.system.launched import launch, missing
+from byol.system.terminal import tell
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -123,26 +126,23 @@ class Processes:
 def joined() -> Iterator[Processes]:
     """Join the processes that `torchrun` started, and leave them in the end, also after an error.
 
-    Without torchrun, or with one process, there is nothing to join. A group that exists already is used and
-    left as it is. On the CPU the processes of a machine share its cores.
+    Without torchrun, or with one process, there is nothing to join. Half an environment, left over from
+    something else, counts as none and is told of. A group that exists already is used and left as it is. On
+    the CPU the processes of a machine share its cores.
 
     Raises:
         UserError: the environment is not torchrun's, or there are fewer GPUs than processes on this machine.
     """
-    if int(os.environ.get("WORLD_SIZE", "1")) == 1:
+    launched = launch()
+    if launched.world_size == 1:
+        if os.environ.get("WORLD_SIZE", "").strip() not in ("", "1"):
+            left_over = (
+                f"note: WORLD_SIZE is {os.environ['WORLD_SIZE']}, but {', '.join(missing())} is not set"
+            )
+            tell(sys.stderr, f"{left_over}: this process trains alone; torchrun starts several.")
         yield Processes()
         return
-    missing = [
-        name
-        for name in ("RANK", "LOCAL_RANK", "LOCAL_WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
-        if name not in os.environ
-    ]
-    if missing:
-        raise UserError(
-            f"WORLD_SIZE is {os.environ['WORLD_SIZE']}, but {', '.join(missing)} is not set: start with "
-            "torchrun, or unset WORLD_SIZE to train in one process."
-        )
-    local_rank, local_world_size = int(os.environ["LOCAL_RANK"]), int(os.environ["LOCAL_WORLD_SIZE"])
+    local_rank, local_world_size = launched.local_rank, launched.local_world_size
     has_gpus = torch.cuda.is_available()
     if has_gpus and local_world_size > torch.cuda.device_count():
         raise UserError(

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from byol.data.image.preprocessing import Preprocessing
 from byol.errors import UserError
 from byol.model.encoder import Timm
+from byol.system.home import expanded
 from byol.weights.matching import load_weights
 
 
@@ -56,7 +57,7 @@ def open_named(name: str) -> Opened:
     file, _, prefix = source.partition("#")
     opened = _LIBRARIES[library](network, not file)
     if file:
-        load_weights(opened.encoder, _tensors(Path(file).expanduser()), prefix, f"{library}:{network}", file)
+        load_weights(opened.encoder, _tensors(expanded(file)), prefix, f"{library}:{network}", file)
     return opened
 
 

@@ -10,7 +10,6 @@ mean two things is refused.
 
 import os
 from collections.abc import Iterable, Iterator, Mapping, Set
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -21,6 +20,7 @@ from torch import Tensor
 
 from byol.data.image.decode import UndecodableImage, as_rgb, decode
 from byol.errors import UserError
+from byol.system.home import expanded
 
 Picture = Image.Image | str | os.PathLike[str] | NDArray[Any] | Tensor
 """One picture."""
@@ -163,7 +163,7 @@ def of_pillow(image: Image.Image) -> NDArray[np.uint8]:
 
 def _read(path: str | os.PathLike[str]) -> bytes:
     try:
-        return Path(path).expanduser().read_bytes()
+        return expanded(path).read_bytes()
     except OSError as error:
         raise UndecodableImage(error.strerror or str(error)) from error
 

@@ -18,6 +18,7 @@ from typing import IO, Any
 from byol.data.index.folder import SUFFIXES as PICTURES
 from byol.errors import UserError
 from byol.system.digest import digest
+from byol.system.home import expanded
 
 SUFFIXES = (".tar", ".tar.gz", ".tgz", ".tar.xz", ".txz", ".tar.bz2", ".tbz2", ".zip")
 
@@ -56,7 +57,7 @@ def unpack(archive: Path, cache: Path) -> Path:
     if not archive.is_file():
         raise UserError(f"there is no archive at {archive}.")
     name = _ENDING.sub("", archive.name)
-    folder = cache.expanduser().resolve() / f"{name}-{_fingerprint(archive)}"
+    folder = expanded(cache).resolve() / f"{name}-{_fingerprint(archive)}"
     if not folder.exists():
         folder.parent.mkdir(parents=True, exist_ok=True)
         growing = Path(tempfile.mkdtemp(dir=folder.parent, prefix=f"{folder.name}."))

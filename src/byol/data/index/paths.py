@@ -22,6 +22,7 @@ from byol.data.index.mapped import Names, map_array
 from byol.errors import UserError
 from byol.system.digest import digest
 from byol.system.files import whole_file
+from byol.system.home import expanded
 
 SPLITS = {"train": "train", "val": "val", "valid": "val", "validation": "val", "test": "test"}
 ORDER = ("train", "val", "test")
@@ -128,7 +129,7 @@ def stamp(status: os.stat_result) -> int:
 def cache_file(cache: Path, kind: str, source: Path) -> Path:
     """Return the cache file of what was found at a source in one way."""
     key = digest(os.fsencode(f"{_FORMAT}\0{kind}\0{source}"), length=16)
-    return cache.expanduser().resolve() / f"{source.name}-{key}.index"
+    return expanded(cache).resolve() / f"{source.name}-{key}.index"
 
 
 def write(file: Path, root: Path, stamps: dict[str, int], found: dict[str, Found]) -> dict[str, FolderIndex]:
