@@ -1,5 +1,4 @@
-from types import SimpleNamespace
-from typing import Any
+from dataclasses import dataclass
 
 import pytest
 
@@ -8,23 +7,34 @@ from byol.errors import UserError
 from byol.system.progress import Progress
 
 
-def noted(*notes: str) -> Any:
-    return SimpleNamespace(notes=notes)
+@dataclass(frozen=True)
+class Some:
+    notes: tuple[str, ...] = ()
+    count: int = 2
+
+    def __len__(self) -> int:
+        return self.count
 
 
 def test_train_is_learned_from_or_else_the_only_split() -> None:
-    assert to_learn_from({"train": 1, "test": 2}) == ("train", 1)
-    assert to_learn_from({"val": 3}) == ("val", 3)
-    assert to_learn_from({"test": 4}) == ("test", 4)
+    one, two = Some(("one.",)), Some()
+    assert to_learn_from({"test": two, "train": one}) == ("train", one)
+    assert to_learn_from({"val": one}) == ("val", one)
+    assert to_learn_from({"test": two}) == ("test", two)
 
 
 def test_several_splits_without_train_are_refused() -> None:
     with pytest.raises(UserError, match=r"the splits val and test, and none to learn from"):
-        to_learn_from({"val": 1, "test": 2})
+        to_learn_from({"val": Some(), "test": Some()})
+
+
+def test_one_image_is_too_few() -> None:
+    with pytest.raises(UserError, match="there is 1 image to learn from, and 2 are needed"):
+        to_learn_from({"train": Some(count=1), "test": Some()})
 
 
 def test_each_note_is_said_once_on_standard_error(capsys: pytest.CaptureFixture[str]) -> None:
-    sets = {"train": noted("one.", "two."), "test": noted("one.", "two.")}
+    sets = {split: Some(("one.", "two.")) for split in ("train", "test")}
     assert known_of(sets, learns=True) == ["one.", "two."]
     say_notes(sets, Progress())
     said = capsys.readouterr()
@@ -33,6 +43,6 @@ def test_each_note_is_said_once_on_standard_error(capsys: pytest.CaptureFixture[
 
 
 def test_that_another_split_than_train_is_learned_from_is_said() -> None:
-    assert known_of({"val": noted("one.")}) == ["one."]
-    (_, last) = known_of({"val": noted("one.")}, learns=True)
+    assert known_of({"val": Some(("one.",))}) == ["one."]
+    (_, last) = known_of({"val": Some(("one.",))}, learns=True)
     assert last == "there is no split train, so the images of val, the only one, are learned from."

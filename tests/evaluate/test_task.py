@@ -112,3 +112,26 @@ def test_judged_images_without_any_label_are_told(make_set: MakeSet) -> None:
     data = several_labels(make_set(), lambda number: "" if number < 30 else "red" if number % 2 else "blue")
     with pytest.raises(UserError, match="none of the 30 images to be judged has a label"):
         open_task(data)
+
+
+def test_images_that_have_a_copy_beside_them_are_counted_where_all_judge_all(make_set: MakeSet) -> None:
+    folder = make_set(train=4, test=0)
+    assert open_task(str(folder)).warnings == ()
+    for image in list((folder / "red").iterdir()):
+        shutil.copy(image, image.with_name(f"copy of {image.name}"))
+    (warning,) = open_task(str(folder)).warnings
+    assert warning.startswith("8 of the 16 images have a copy among the others, byte for byte")
+
+
+def test_the_cause_that_there_are_no_labels_is_named(make_set: MakeSet) -> None:
+    folder = make_set(train=2, test=0)
+    shutil.copy(folder / "red" / "00.png", folder / "overview.png")
+    with pytest.raises(UserError, match=r"cannot be judged: there are no labels.*overview\.png lies beside"):
+        open_task(str(folder))
+
+
+def test_what_is_known_of_both_sets_comes_with_the_task(make_set: MakeSet) -> None:
+    one, two = make_set("a", train=2, test=0), make_set("b", train=3, test=0, classes=("green", "red"))
+    notes = open_task(str(one), str(two)).notes
+    assert "3 classes: blue, green, red." in notes
+    assert "2 classes: green, red." in notes

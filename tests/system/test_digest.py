@@ -32,3 +32,8 @@ def test_contents_are_told_apart() -> None:
     assert len({number_digest(bytes([i])) for i in range(256)}) == 256
     assert np.array([number_digest(bytes([i])) for i in range(256)], np.int64).min() < 0  # all 64 bits
     assert file_digest(io.BytesIO(b"abc")) == hashlib.sha256(b"abc").hexdigest()
+
+
+def test_names_that_are_no_text_are_told_apart() -> None:
+    assert digest("a\udcdf") != digest("a\udce0")
+    assert digest("\ud800") != digest("")

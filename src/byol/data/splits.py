@@ -1,15 +1,15 @@
 """The splits of a set: which of them is learned from, and what is known of them all."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sized
 from typing import Protocol, TypeVar
 
 from byol.errors import UserError
 from byol.system.progress import Progress
 
-Set = TypeVar("Set")
+Set = TypeVar("Set", bound=Sized)
 
 
-class Noted(Protocol):
+class Noted(Sized, Protocol):
     """What was found with notes of how it was found: images, or an index of them."""
 
     @property
@@ -25,16 +25,20 @@ def to_learn_from(sets: Mapping[str, Set]) -> tuple[str, Set]:
         sets: split -> images, one split or more.
 
     Raises:
-        UserError: there are several splits, and none of them is train.
+        UserError: there are several splits, and none of them is train; or there is one image.
     """
-    if "train" in sets:
-        return "train", sets["train"]
-    if len(sets) > 1:
+    if "train" not in sets and len(sets) > 1:
         raise UserError(
             f"the images have the splits {' and '.join(sets)}, and none to learn from: call one of them "
             "train, or give the folder or the list of one of them alone."
         )
-    return next(iter(sets.items()))
+    split = "train" if "train" in sets else next(iter(sets))
+    if len(sets[split]) < 2:
+        raise UserError(
+            f"there is {len(sets[split])} image to learn from, and 2 are needed: give a folder, a list or an "
+            "archive of 2 images or more."
+        )
+    return split, sets[split]
 
 
 def known_of(sets: Mapping[str, Noted], *, learns: bool = False) -> list[str]:

@@ -1,6 +1,7 @@
 """What an encoder is judged on: labelled images to learn from, labelled images to be judged by."""
 
 import os
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -8,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from byol.data.images import Images
+from byol.data.index.remarks import NO_LABELS
 from byol.data.opening import Data, open_data
 from byol.data.splits import known_of
 from byol.errors import UserError
@@ -129,7 +131,9 @@ def open_task(data: Data, test: Data | None = None) -> Task:
             "a classifier needs images of 2 classes or more, each in a folder of its own."
         )
     digests, warnings = [train.images.digest()], []
-    if judged is not None:
+    if judged is None:
+        warnings = _own_copies(train)
+    else:
         _refuse_unlike(train, judged, name, judged_name)
         warnings = _warnings(train, judged)
         digests.append(judged.images.digest())
@@ -184,6 +188,8 @@ def _warnings(train: Labelled, judged: Labelled) -> list[str]:
 
 def _labelled(images: Images, data: str) -> Labelled:
     if images.labels is None:
+        if cause := next((note for note in images.notes if note.startswith(NO_LABELS)), ""):
+            raise UserError(f"{data} cannot be judged: {cause}")
         raise UserError(
             f"{data} has no labels; put the images of each class into a folder of its own, or "
             "give a data set whose items are (image, number)."
@@ -237,6 +243,20 @@ def _shared(train: Images, judged: Images) -> int:
     suspects = np.intersect1d(ours[ours >= 0], theirs)  # images of other sizes need not be read
     known = {train.digest_of(int(i)) for i in np.flatnonzero(np.isin(ours, suspects))}
     return sum(judged.digest_of(int(i)) in known for i in np.flatnonzero(np.isin(theirs, suspects)))
+
+
+def _own_copies(part: Labelled) -> list[str]:
+    """Return what is to be said where images that judge each other have copies among them, byte for byte."""
+    sizes = part.images.num_bytes()
+    _, which, counts = np.unique(sizes, return_inverse=True, return_counts=True)
+    suspects = np.flatnonzero((counts[which] > 1) & (sizes >= 0))  # images of other sizes need not be read
+    known = Counter(part.images.digest_of(int(i)) for i in suspects)
+    if not (copied := sum(count for count in known.values() if count > 1)):
+        return []
+    return [
+        f"{copied:,} of the {len(part):,} images have a copy among the others, byte for byte; where each is "
+        "judged by all others, scores are too good by as much."
+    ]
 
 
 def _some(names: Sequence[str]) -> str:

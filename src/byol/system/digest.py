@@ -12,7 +12,8 @@ def digest(*parts: str | bytes | NDArray[Any], length: int = 32) -> str:
     """Return a hex digest (SHA-256) of texts, bytes and the contents of arrays, in their order.
 
     Args:
-        parts: texts count as UTF-8; of an array neither shape nor dtype counts, its values do.
+        parts: texts count as UTF-8, and what is no text in a name as Python keeps it; of an array neither
+            shape nor dtype counts, its values do.
         length: of the result in characters, at most 64.
     """
     hashed = hashlib.sha256()
@@ -20,7 +21,7 @@ def digest(*parts: str | bytes | NDArray[Any], length: int = 32) -> str:
         if isinstance(part, np.ndarray):
             hashed.update(np.ascontiguousarray(part).data)
         else:
-            hashed.update(part.encode() if isinstance(part, str) else part)
+            hashed.update(part.encode("utf-8", "surrogatepass") if isinstance(part, str) else part)
     return hashed.hexdigest()[:length]
 
 

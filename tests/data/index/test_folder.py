@@ -172,8 +172,8 @@ def test_pickled_index_refuses_a_cache_file_that_changed(root: Path, cache: Path
 
 def test_index_holds_no_python_strings(root: Path, cache: Path) -> None:
     index = index_folder(touch(root, *(f"{k}.jpg" for k in range(500))), cache)
-    for value in vars(index).values():
-        assert not isinstance(value, list | dict)
+    for name, value in vars(index).items():
+        assert not isinstance(value, list | dict), name
         assert not isinstance(value, tuple) or len(value) == 0
 
 

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import IO, Any
 
-from byol.data.index.folder import SUFFIXES as PICTURES
+from byol.data.index.walking import SUFFIXES as PICTURES
 from byol.errors import UserError
 from byol.system.digest import digest
 from byol.system.home import expanded

@@ -1,12 +1,14 @@
 """Which images lie below a folder, in one fixed order: splits and classes by the names of its folders."""
 
-import os
+from collections import Counter
 from pathlib import Path
 
-from byol.data.index.paths import ORDER, SPLITS, FolderIndex, Found, cache_file, load, stamp, write
+from byol.data.index.copies import in_two_classes
+from byol.data.index.naming import ORDER, split_of
+from byol.data.index.paths import FolderIndex, Found, cache_file, count_classes, load, write
+from byol.data.index.remarks import counted, of_classes, of_labels, of_splits, of_walk
+from byol.data.index.walking import SUFFIXES, Walked, walk
 from byol.errors import UserError
-
-SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".ppm", ".pgm")
 
 
 def index_folder(root: Path, cache: Path) -> FolderIndex:
@@ -28,11 +30,12 @@ def index_folder(root: Path, cache: Path) -> FolderIndex:
 
 
 def index_splits(root: Path, cache: Path) -> dict[str, FolderIndex]:
-    """Index the images below a folder by its splits: `train`, `val` (`valid`, `validation`) and `test`.
+    """Index the images below a folder by its splits: train, val and test.
 
-    Folders of these names are splits when there are two of them, or one that holds every image; other folders
-    beside them are then ignored. A folder without splits is all "train". Classes are found in each split as
-    by `index_folder`, and a class has the same number in all of them.
+    Folders of these names, or of others that mean the same (see `split_of`), are splits when there are two of
+    them, or one that holds every image; other folders beside them are then left out. A folder without splits
+    is all "train". Classes are found in each split as by `index_folder`, and a class has the same number in
+    all of them.
 
     Args:
         root: the folder.
@@ -54,57 +57,61 @@ def _index(root: Path, cache: Path, by_split: bool) -> dict[str, FolderIndex]:
     cached = cache_file(cache, "splits" if by_split else "folder", root)
     if (kept := load(cached)) is not None:
         return kept
-    names, stamps = _walk(root)
+    walked = walk(root)
+    names = walked.names
     if not names:
-        raise UserError(f"The folder {root} holds no image: their names end in {', '.join(SUFFIXES)}.")
+        raise UserError(_no_image(root, walked))
+    splits = _split_folders(root, names) if by_split else {"train": ""}
     found = {}
-    for split, folder in (_split_folders(root, names) if by_split else {"train": ""}).items():
-        inside = [name for name in names if name.startswith(folder)]
+    for split, folder in splits.items():
+        inside = [name for name in names if name.startswith(folder)] if folder else names
         found[split] = Found(inside, _labels(inside, len(folder)))
-    return write(cached, root, stamps, found)
+    return write(cached, root, walked.stamps, found, _notes(root, walked, splits, found))
 
 
-def _walk(root: Path) -> tuple[list[str], dict[str, int]]:
-    """Return the sorted names of all images below a folder, and the time stamp of every directory."""
-    names: list[str] = []
-    stamps: dict[str, int] = {}
-    visited = set()
-    pending = [""]  # relative directories, each ending in a slash
-    while pending:
-        folder = pending.pop()
-        path = f"{root}/{folder}"
-        status = Path(path).stat()
-        if (status.st_dev, status.st_ino) in visited:
-            continue  # a link back up would lead round for ever
-        visited.add((status.st_dev, status.st_ino))
-        stamps[path] = stamp(status)
-        below = []
-        with os.scandir(path) as entries:
-            for entry in entries:
-                name = entry.name
-                if name.startswith(".") or name == "__MACOSX":
-                    continue
-                if entry.is_dir():
-                    below.append(f"{folder}{name}/")
-                elif name[name.rfind(".") :].lower() in SUFFIXES:
-                    names.append(folder + name)
-        pending += sorted(below, reverse=True)
-    return sorted(names), stamps
+def _no_image(root: Path, walked: Walked) -> str:
+    """Return the sentence that is said where there is nothing to learn from."""
+    why = " ".join(of_walk(walked)) or "it is empty."
+    return f"The folder {root} holds no image (their names end in {', '.join(SUFFIXES)}): {why}"
+
+
+def _notes(root: Path, walked: Walked, splits: dict[str, str], found: dict[str, Found]) -> list[str]:
+    """Return what a person has to know of what was found."""
+    counts = count_classes(found)
+    notes = of_classes(sorted(counts), counts) + of_splits(splits, found, _left_out(walked.names, splits))
+    for split, (names, labels, _) in found.items():
+        notes += of_labels(splits[split], names, labels is not None, walked.folders)
+        if labels is not None and (pairs := in_two_classes(root, names, labels)):
+            one, two = pairs[0]
+            notes.append(
+                f"{counted(len(pairs), 'image is', 'images are')} in two classes, byte for byte: {one} is "
+                f"{two}, for one."
+            )
+    return notes + of_walk(walked)
+
+
+def _left_out(names: list[str], splits: dict[str, str]) -> Counter[str]:
+    """Return how many images each folder at the top holds that is no split; "" holds those at the top."""
+    folders = tuple(splits.values())
+    if "" in folders:
+        return Counter()
+    return Counter(name[: name.find("/") + 1] for name in names if not name.startswith(folders))
 
 
 def _split_folders(root: Path, names: list[str]) -> dict[str, str]:
     """Return split -> its folder, ending in a slash; the folders at the top may be no splits."""
     tops = dict.fromkeys(name[: name.find("/") + 1] for name in names)  # "" for an image at the top
-    folders = [top for top in tops if top[:-1].lower() in SPLITS]
+    folders = [top for top in tops if split_of(top[:-1])]
     if len(folders) < 2 and folders != list(tops):
         return {"train": ""}
     splits: dict[str, str] = {}
     for folder in folders:
-        split = SPLITS[folder[:-1].lower()]
+        split = split_of(folder[:-1])
+        assert split is not None
         if split in splits:
             raise UserError(
                 f"The folder {root} has {splits[split]} and {folder} for one split, '{split}':"
-                " keep one of them."
+                " keep one of them, or put both into a folder of another name."
             )
         splits[split] = folder
     return {split: splits[split] for split in ORDER if split in splits}

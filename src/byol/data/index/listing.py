@@ -5,7 +5,8 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from byol.data.index.paths import ORDER, SPLITS, FolderIndex, Found, cache_file, load, stamp, write
+from byol.data.index.naming import ORDER, split_of
+from byol.data.index.paths import FolderIndex, Found, cache_file, load, stamp, write
 from byol.errors import UserError
 
 
@@ -74,12 +75,13 @@ def _read_csv(file: Path) -> Iterator[_Row]:
             raise UserError(f"The first line of {file} has no column 'path': begin it with path,label,split.")
         for row in reader:
             split = row.get("split", "train")
-            if not row["path"] or split.lower() not in SPLITS:
+            meant = split_of(split)
+            if not row["path"] or meant is None:
                 raise UserError(
                     f"Line {reader.line_num} of {file} has path '{row['path']}' and split '{split}':"
                     " it needs a path, and a split out of train, val and test."
                 )
-            yield _Row(row["path"], row.get("labels", row.get("label", "")), SPLITS[split.lower()])
+            yield _Row(row["path"], row.get("labels", row.get("label", "")), meant)
 
 
 def _header(file: Path) -> Sequence[str]:

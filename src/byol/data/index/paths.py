@@ -7,7 +7,8 @@ lives no longer than it takes to write the file. A split has N images.
 import json
 import os
 import time
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,12 +25,20 @@ from byol.system.digest import digest
 from byol.system.files import whole_file
 from byol.system.home import expanded
 
-SPLITS = {"train": "train", "val": "val", "valid": "val", "validation": "val", "test": "test"}
-ORDER = ("train", "val", "test")
-
-_FORMAT = 2  # raise it whenever the layout of the cache file changes
+_FORMAT = 3  # raise it whenever the layout of the cache file changes
 _CLOCK_NS = 2_000_000_000  # tick of the coarsest file system clock (FAT)
 _UNKNOWN = -1  # a stamp that no file has
+_UNREADABLE = (  # what reading a damaged cache file raises
+    OSError,
+    ValueError,
+    LookupError,
+    TypeError,
+    AttributeError,
+    ArithmeticError,
+    SyntaxError,
+    MemoryError,
+    RecursionError,
+)
 
 
 @dataclass(frozen=True, eq=False)
@@ -44,6 +53,7 @@ class FolderIndex:
             number of labels; None for images without classes.
         classes: names of the C classes, sorted, the same for every labelled split; empty without labels.
         fingerprint: hex digest of the root, the names and the labels.
+        notes: what a person has to know of how the set was found, a sentence each.
     """
 
     root: str
@@ -53,9 +63,9 @@ class FolderIndex:
     _file: Path
     _split: str
     _names: Names
+    notes: tuple[str, ...] = ()
 
     is_stored: ClassVar[bool] = True
-    notes: ClassVar[tuple[str, ...]] = ()
 
     def __len__(self) -> int:
         return len(self._names)
@@ -115,6 +125,16 @@ class Found(NamedTuple):
     has_several: bool = False
 
 
+def count_classes(found: Mapping[str, Found]) -> Counter[str]:
+    """Return how many images each class has, in all splits together."""
+    return Counter(
+        name
+        for split in found.values()
+        for label in split.labels or ()
+        for name in (several(label) if split.has_several else [label])
+    )
+
+
 def several(label: str) -> list[str]:
     """Return the names that stand between the bars."""
     return [name.strip() for name in label.split("|") if name.strip()]
@@ -132,7 +152,9 @@ def cache_file(cache: Path, kind: str, source: Path) -> Path:
     return expanded(cache).resolve() / f"{source.name}-{key}.index"
 
 
-def write(file: Path, root: Path, stamps: dict[str, int], found: dict[str, Found]) -> dict[str, FolderIndex]:
+def write(
+    file: Path, root: Path, stamps: dict[str, int], found: dict[str, Found], notes: Sequence[str] = ()
+) -> dict[str, FolderIndex]:
     """Write the images found into a cache file, and map it.
 
     Args:
@@ -140,17 +162,12 @@ def write(file: Path, root: Path, stamps: dict[str, int], found: dict[str, Found
         root: the folder that names are relative to.
         stamps: path -> time stamp of what the finding rests on.
         found: split -> images.
+        notes: what a person has to know.
     """
-    classes = sorted(
-        {
-            name
-            for split in found.values()
-            for label in split.labels or ()
-            for name in (several(label) if split.has_several else [label])
-        }
-    )
+    classes = sorted(count_classes(found))
     number = {label: i for i, label in enumerate(classes)}
     header: dict[str, Any] = {"root": str(root), "stamps": stamps, "classes": classes, "splits": {}}
+    header["notes"] = list(notes)
     arrays: list[NDArray[Any]] = []
     for split, (names, labels, has_several) in found.items():
         mapped = Names.of(names)
@@ -180,7 +197,9 @@ def _read(file: Path) -> tuple[dict[str, int], dict[str, FolderIndex]]:
         for split, (fingerprint, labelled) in header["splits"].items():
             names = Names(map_array(stream), map_array(stream))
             labels, classes = (map_array(stream), tuple(header["classes"])) if labelled else (None, ())
-            splits[split] = FolderIndex(header["root"], labels, classes, fingerprint, file, split, names)
+            splits[split] = FolderIndex(
+                header["root"], labels, classes, fingerprint, file, split, names, tuple(header["notes"])
+            )
     return header["stamps"], splits
 
 
@@ -189,7 +208,7 @@ def load(file: Path) -> dict[str, FolderIndex] | None:
     try:
         stamps, splits = _read(file)
         is_fresh = all(Path(path).stat().st_mtime_ns == stamp for path, stamp in stamps.items())
-    except (OSError, ValueError):  # no such file, one cut short, or a directory that has gone
+    except _UNREADABLE:  # no such file, one that is damaged, or a directory that has gone
         return None
     return splits if is_fresh else None
 

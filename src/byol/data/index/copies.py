@@ -1,0 +1,50 @@
+"""Pictures that lie in two classes: in a large set they are looked for in a part of it."""
+
+import os
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from contextlib import suppress
+from pathlib import Path
+
+from byol.system.digest import bytes_digest
+
+_MOST = 20_000  # files whose sizes are asked for
+_READ = 2_000  # files of equal size that are read
+_BYTES = 256 << 20  # of all that are read
+
+
+def in_two_classes(root: Path, names: Sequence[str], labels: Sequence[str]) -> list[tuple[str, str]]:
+    """Return pairs of files that hold the same bytes and have different labels.
+
+    Of more than `_MOST` files those are compared that share their name with a file of another folder, up to
+    that number, since what was copied keeps its name.
+
+    Args:
+        root: the folder that names are relative to.
+        names: of the images.
+        labels: of each.
+    """
+    chosen: Iterable[int] = range(len(names))
+    if len(names) > _MOST:
+        by_name: defaultdict[str, list[int]] = defaultdict(list)
+        for i, name in enumerate(names):
+            by_name[name[name.rfind("/") + 1 :]].append(i)
+        chosen = [i for same in by_name.values() if len(same) > 1 for i in same][:_MOST]
+    by_size: defaultdict[int, list[int]] = defaultdict(list)
+    for i in chosen:
+        with suppress(OSError, ValueError):
+            by_size[os.stat(f"{root}/{names[i]}").st_size].append(i)  # noqa: PTH116 - a Path takes twice as long
+    pairs, first = [], dict[bytes, int]()
+    files, left = _READ, _BYTES
+    for size, same in sorted(by_size.items()):
+        if size == 0 or len({labels[i] for i in same}) < 2:
+            continue
+        for i in same:
+            files, left = files - 1, left - size
+            if files < 0 or left < 0:
+                return pairs
+            with suppress(OSError):
+                j = first.setdefault(bytes_digest(Path(root, names[i]).read_bytes()), i)
+                if labels[j] != labels[i]:
+                    pairs.append((names[j], names[i]))
+    return pairs
