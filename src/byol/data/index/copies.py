@@ -34,7 +34,8 @@ def in_two_classes(root: Path, names: Sequence[str], labels: Sequence[str]) -> l
     for i in chosen:
         with suppress(OSError, ValueError):
             by_size[os.stat(f"{root}/{names[i]}").st_size].append(i)  # noqa: PTH116 - a Path takes twice as long
-    pairs, first = [], dict[bytes, int]()
+    pairs: list[tuple[str, str]] = []
+    first: dict[bytes, int] = {}
     files, left = _READ, _BYTES
     for size, same in sorted(by_size.items()):
         if size == 0 or len({labels[i] for i in same}) < 2:
