@@ -153,20 +153,20 @@ def test_another_number_of_processes_goes_on_with_the_same_images(
     _, whole = run(recipe, tmp_path / "whole")
     # One process stops and two go on; then the reverse, where only the second one gets the signal.
     told, begun = run(recipe, tmp_path / "one-two", 4, rank=0)
-    assert "stopped at step 5 of 12" in told
+    assert "stopped at step 5 of 13" in told
     (end, first), (other_end, second) = ranks(_resumed, recipe, tmp_path / "one-two")
     assert (end, other_end) == ("done", "done")
     assert images_of(begun, first, second) == images_of(whole)
     (told, first), (other_told, second) = ranks(run, recipe, tmp_path / "two-one", 6)
     assert told == other_told
-    assert "stopped at step 7 of 12" in told
+    assert "stopped at step 7 of 13" in told
     end, rest = run(recipe, tmp_path / "two-one", is_resumed=True)
     assert images_of(first, second, rest) == images_of(whole)
     for name in ("one-two", "two-one"):
         events = [read(RunFolder(tmp_path / of).metrics) for of in (name, "whole")]
         assert len(events[0]) == len(events[1])
         for ours, theirs in zip(*events, strict=True):
-            # float32 sums in another order (6e-8 each), enlarged by normalization over 8 images and 12 steps
+            # float32 sums in another order (6e-8 each), enlarged by normalization over 8 images and 13 steps
             assert ours.get("loss", 0.0) == pytest.approx(theirs.get("loss", 0.0), abs=2e-3)
         left, right = (final(tmp_path / of) for of in (name, "whole"))
         for key in (key for key in left if key.endswith("weight")):

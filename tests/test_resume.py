@@ -90,7 +90,7 @@ def test_a_run_stopped_in_mid_epoch_equals_one_that_was_not(
     recipe = tiny(photographs)
     pretrain(None, tmp_path / "whole", recipe=recipe, workers=0)
     stop_after(monkeypatch, 4)
-    with pytest.raises(Interrupted, match=r"stopped at step 5 of 12 and saved.*--resume") as stopped:
+    with pytest.raises(Interrupted, match=r"stopped at step 5 of 13 and saved.*--resume") as stopped:
         pretrain(None, tmp_path / "stopped", recipe=recipe, workers=workers)
     assert stopped.value.signal == signal.SIGTERM
     resume(tmp_path / "stopped", workers=workers)
@@ -197,7 +197,7 @@ def test_dropout_in_an_encoder_of_ones_own_resumes_alike(
         pretrain(None, tmp_path / "stopped", recipe=recipe, encoder=own_encoder())
     resume(tmp_path / "stopped", encoder=own_encoder())
     assert_same_bits(final_state(tmp_path / "whole"), final_state(tmp_path / "stopped"))
-    assert json.loads(RunFolder(tmp_path / "whole").summary.read_text())["steps"] == 12
+    assert json.loads(RunFolder(tmp_path / "whole").summary.read_text())["steps"] == 13
 
 
 def test_after_kill_minus_nine_it_continues_from_the_last_checkpoint(

@@ -3,7 +3,9 @@ import math
 from hypothesis import given
 from hypothesis import strategies as st
 
+from byol.recipe.imagenet import imagenet_1000
 from byol.schedule import cosine_tau, learning_rate
+from byol.training.timeline import Timeline
 
 
 @given(st.integers(1, 10_000), st.floats(0, 1))
@@ -35,11 +37,14 @@ def test_without_warm_up_the_first_step_runs_at_the_peak() -> None:
 
 def test_the_official_schedule_of_a_thousand_epochs_is_met() -> None:
     """The official preset at batch 4096: base 0.2, 3127 warm-up steps of 312,784, peak 3.2."""
-    total, warmup, peak = 1000 * 1281167 // 4096, 10 * 1281167 // 4096, 0.2 * 4096 / 256
-    assert (total, warmup) == (312_784, 3_127)
+    timeline = Timeline(imagenet_1000(), 1_281_167)
+    total, warmup, peak = 312_784, 3_127, 0.2 * 4096 / 256
+    assert (timeline.total_steps, timeline.warmup_steps) == (total, warmup)
     for step in (0, 1, 3126, 3127, 150_000, 312_783):
         # The official code, transcribed (utils/schedules.py:27-43).
         scaled = step / warmup * peak
         cosine = peak * 0.5 * (1 + math.cos(math.pi * (step - warmup) / (total - warmup)))
         expected = scaled if step < warmup else cosine
-        assert math.isclose(learning_rate(step, total, warmup, peak), expected, rel_tol=1e-12)
+        assert math.isclose(timeline.lr(step), expected, rel_tol=1e-12)
+        ema = 1 - (1 - 0.996) * (math.cos(math.pi * step / total) + 1) / 2  # :46-51
+        assert math.isclose(timeline.tau(step), ema, rel_tol=1e-12)

@@ -21,7 +21,7 @@ from byol.data.image.views import MultiCrop, TwoViews
 from byol.data.images import Files, Images, InMemory
 from byol.data.index.folder import index_folder
 from byol.data.loader import Batch, batches
-from byol.data.order import permutation
+from byol.data.order import Order, permutation
 from byol.errors import UserError
 from byol.page.figure import SHOWN, _sheet
 from byol.recipe.small import builtin
@@ -40,7 +40,7 @@ MULTI = MultiCrop(
 )
 CPU = torch.device("cpu")
 N = 23
-TOTAL = 9  # steps of 6 images: two epochs of three steps and then some
+TOTAL = 9  # steps of 6 images of 23: two epochs and then some, whose ends fall within batches
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -147,7 +147,9 @@ def test_views_are_crops_distorted_as_their_table_says(
 ) -> None:
     images, published = request.getfixturevalue(kind), TwoViews(size=8)
     for plain, batch in zip(run(images), run(images, views=published, workers=workers), strict=True):
-        expected = published.finish(plain.views, 1, batch.step, batch.index)
+        index, numbers = Order(1, N, 6).batch(batch.step)
+        np.testing.assert_array_equal(batch.index, index)
+        expected = published.finish(plain.views, 1, numbers, index)
         for view, alike in zip(batch.views, expected, strict=True):
             assert torch.equal(view, alike)
             assert view.is_contiguous(memory_format=torch.channels_last)
@@ -209,10 +211,60 @@ def test_every_image_comes_once_an_epoch_when_the_batch_divides_the_set(packed: 
     assert (np.concatenate(indices[:3]) != np.concatenate(indices[3:6])).any()
 
 
-def test_rest_of_the_order_is_dropped(packed: InMemory) -> None:
-    for epoch in range(3):
-        seen = np.concatenate([batch.index for batch in run(packed)[3 * epoch : 3 * epoch + 3]])
-        np.testing.assert_array_equal(seen, permutation(1, epoch, N)[:18])
+@pytest.mark.parametrize("kind", ["packed", "files"])
+def test_no_image_is_dropped_and_batches_run_across_the_ends_of_epochs(
+    kind: str, request: pytest.FixtureRequest
+) -> None:
+    batches_ = run(request.getfixturevalue(kind), total_steps=23)  # six epochs
+    assert {len(batch.index) for batch in batches_} == {6}
+    seen = np.concatenate([batch.index for batch in batches_])
+    np.testing.assert_array_equal(seen, np.concatenate([permutation(1, epoch, N) for epoch in range(6)]))
+
+
+@pytest.mark.parametrize("world_size", [1, 2, 5])
+@pytest.mark.parametrize("kind", ["packed", "files"])
+def test_an_image_that_stands_in_a_batch_twice_is_drawn_twice(
+    kind: str, world_size: int, request: pytest.FixtureRequest
+) -> None:
+    images, found = request.getfixturevalue(kind), 0
+    options: dict[str, Any] = {"batch_size": 20, "total_steps": 6, "world_size": world_size}
+    shards = [run(images, rank=rank, **options) for rank in range(world_size)]
+    for parts in zip(*shards, strict=True):
+        index = np.concatenate([part.index for part in parts])
+        views = torch.cat([part.views[0] for part in parts])
+        for image in np.unique(index):
+            first, *others = np.flatnonzero(index == image).tolist()
+            assert len(others) < 2
+            found += len(others)
+            for other in others:
+                assert not torch.equal(views[first], views[other])
+    assert found > 10
+
+
+def test_views_of_a_set_that_batches_divide_are_drawn_by_the_step_alone(packed: InMemory) -> None:
+    order = Order(1, 18, 6)
+    for batch in run(InMemory(packed.images[:18])):
+        index, numbers = order.batch(batch.step)
+        assert set(numbers.tolist()) == {batch.step}
+        boxes = VIEWS.boxes(1, batch.step, index, np.full(6, 14), np.full(6, 11))
+        pixels = packed.images[torch.from_numpy(index)]
+        assert torch.equal(batch.views[0], crop_resize(pixels, boxes[0], 8))
+
+
+def test_rows_of_the_epoch_that_begins_within_a_batch_have_a_number_of_their_own() -> None:
+    order = Order(3, 7, 5)
+    seen: set[int] = set()
+    for step in range(1000):
+        index, numbers = order.batch(step)
+        assert len(set(zip(index.tolist(), numbers.tolist(), strict=True))) == 5
+        assert set(numbers.tolist()).isdisjoint(seen)
+        assert step in numbers
+        seen |= set(numbers.tolist())
+
+
+def test_a_batch_may_be_as_large_as_the_set_and_no_larger(packed: InMemory) -> None:
+    for batch in run(packed, batch_size=N, total_steps=3):
+        np.testing.assert_array_equal(np.sort(batch.index), np.arange(N))
 
 
 def test_resumed_packed_set_equals_uninterrupted(packed: InMemory) -> None:
@@ -274,7 +326,7 @@ def test_permutation_is_drawn_once_an_epoch(packed: InMemory, monkeypatch: pytes
         epochs.append(epoch)
         return permutation(seed, epoch, length)
 
-    monkeypatch.setattr("byol.data.loader.permutation", counted)
+    monkeypatch.setattr("byol.data.order.permutation", counted)
     run(packed)
     assert epochs == [0, 1, 2]
 
@@ -356,7 +408,7 @@ def test_reader_sent_to_a_worker_is_small(files: Files) -> None:
 
     pickled = pickle.dumps(_Cutter(files, VIEWS, 0, CPU))
     assert len(pickled) < 2000
-    assert pickle.loads(pickled)[0, np.arange(3)][1].index.tolist() == [0, 1, 2]
+    assert pickle.loads(pickled)[0, ((0, np.arange(3)),)][1][0][1].index.tolist() == [0, 1, 2]
 
 
 @pytest.fixture

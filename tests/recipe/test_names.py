@@ -137,9 +137,9 @@ def test_a_setting_out_of_its_range_is_refused(build: Callable[[], object], mess
 
 def test_a_batch_larger_than_the_set_names_both_numbers() -> None:
     recipe: Recipe = replace(builtin(), batch_size=64)
-    assert recipe.steps_per_epoch(130) == 2
+    assert recipe.steps(3, 130) == 6
     with pytest.raises(UserError, match=r"64.*40 images"):
-        recipe.steps_per_epoch(40)
+        recipe.steps(1, 40)
 
 
 def test_a_recipe_is_opened_by_itself_its_name_or_its_file(

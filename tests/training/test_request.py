@@ -171,7 +171,7 @@ def test_the_remedy_of_a_run_with_a_module_of_ones_own_works(
     assert main(["pretrain", "--resume", str(out)]) == 2  # the shell has no module to give
     told = capsys.readouterr().err.splitlines()[-1]
     assert "give the module that the run was begun with: byol.resume(RUN, encoder=module)" in told
-    assert resume(out, encoder=Own()).summary["steps"] == 12
+    assert resume(out, encoder=Own()).summary["steps"] == 13
 
 
 def test_the_remedy_names_a_folder_as_a_shell_reads_it(

@@ -14,14 +14,17 @@ _MULTIPLIER_1 = np.uint64(0xBF58476D1CE4E5B9)
 _MULTIPLIER_2 = np.uint64(0x94D049BB133111EB)
 
 
-def uniforms(seed: int, step: int, index: NDArray[np.int64], view: int, count: int) -> NDArray[np.float32]:
+Steps = int | NDArray[np.int64]  # of a batch, or (B,) one for each of its rows
+
+
+def uniforms(seed: int, step: Steps, index: NDArray[np.int64], view: int, count: int) -> NDArray[np.float32]:
     """Return `count` numbers, uniform in [0, 1), for each image of a batch.
 
     The first columns do not depend on `count`, and a row depends on its own index alone.
 
     Args:
         seed: the run's seed; any integer, taken modulo 2**64.
-        step: the optimizer step, >= 0.
+        step: the optimizer step, >= 0; or (B,) int64, a number for each image (see `order.Order`).
         index: (B,) int64, each image's position in its data set.
         view: which of the image's views, 0, 1, ....
         count: how many numbers each image needs.
@@ -33,7 +36,9 @@ def uniforms(seed: int, step: int, index: NDArray[np.int64], view: int, count: i
     """
     assert index.ndim == 1, index.shape
     state = _mix(_word(seed))  # (1,)
-    state = _mix(state ^ _word(step))
+    state = _mix(
+        state ^ (step.astype(np.uint64) if isinstance(step, np.ndarray) else _word(step))
+    )  # (1,) or (B,)
     state = _mix(state ^ index.astype(np.uint64))  # (B,)
     state = _mix(state ^ _word(view))
     bits = _mix(state[:, None] ^ np.arange(count, dtype=np.uint64))  # (B, count)

@@ -18,14 +18,16 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from byol.data.order import permutation
+from byol.data.order import Order
 from byol.data.unreadable import Bad, refuse_many_bad
 from byol.data.views import Crops, Items, Views
 from byol.errors import UserError
 from byol.system.processes import Processes
 
-_Shard = tuple[int, NDArray[np.int64]]  # a step, and the items of it that are this process's
-_Made = tuple[int, Crops | UserError]  # a step, and what came of it
+# A step, and the items of it that are this process's, by the number under which their views are drawn.
+_Shard = tuple[int, tuple[tuple[int, NDArray[np.int64]], ...]]
+Cut = list[tuple[int, Crops]]
+_Made = tuple[int, Cut | UserError]  # a step, and what came of it
 S = TypeVar("S", bound=Items)
 
 
@@ -65,8 +67,8 @@ def batches(
 ) -> Generator[Batch, None, None]:
     """Yield the batches of steps first_step, ..., total_steps - 1.
 
-    An epoch is len(images) // batch_size steps, and the few images left over in its order are dropped. What a
-    batch holds depends on seed and step alone, not on where one began or on the number of workers.
+    Batches are cut from the orders of the epochs, one after the other, and no image is dropped; see `Order`.
+    What a batch holds depends on seed and step alone, not on where one began or on the number of workers.
 
     Args:
         images: the set.
@@ -93,7 +95,10 @@ def batches(
         )
     if batch_size % world_size:
         raise UserError(f"batch_size is {batch_size}: make it a multiple of the {world_size} processes.")
-    steps = _steps(among, batch_size, seed, first_step, total_steps, rank, world_size)
+    order = Order(seed, len(among), batch_size)
+    steps = (
+        _shard(step, among, *order.batch(step, rank, world_size)) for step in range(first_step, total_steps)
+    )
     cutter = _Cutter(images.near(device), views, seed, device)
     return _finished(cutter, steps, workers)
 
@@ -131,24 +136,11 @@ def in_step(
             yield batch
 
 
-def _steps(
-    among: NDArray[np.int64],
-    batch_size: int,
-    seed: int,
-    first_step: int,
-    total_steps: int,
-    rank: int,
-    world_size: int,
-) -> Iterator[_Shard]:
-    """Yield each step and the images of its batch that are this process's."""
-    steps_per_epoch, count = len(among) // batch_size, batch_size // world_size
-    order_epoch = None
-    for step in range(first_step, total_steps):
-        epoch, position = divmod(step, steps_per_epoch)
-        if epoch != order_epoch:
-            order, order_epoch = among[permutation(seed, epoch, len(among))], epoch
-        start = position * batch_size + rank * count
-        yield step, order[start : start + count]
+def _shard(
+    step: int, among: NDArray[np.int64], rows: NDArray[np.int64], numbers: NDArray[np.int64]
+) -> _Shard:
+    """Return a step and its images: those of one epoch together, as an image may stand in a batch twice."""
+    return step, tuple((number, among[rows[numbers == number]]) for number in np.unique(numbers).tolist())
 
 
 class _Cutter(Dataset[_Made], Generic[S]):
@@ -158,18 +150,26 @@ class _Cutter(Dataset[_Made], Generic[S]):
         self.images, self.views, self.seed, self.device = images, views, seed, device
 
     def __getitem__(self, shard: _Shard) -> _Made:
-        step, index = shard
+        step, parts = shard
         try:
-            crops = self.views.cut(self.images, self.seed, step, index)
+            crops = [self.views.cut(self.images, self.seed, *part) for part in parts]
         except UserError as error:  # torch would wrap what a worker raises into its traceback
             return step, error
         # A process for each core makes views twice as fast as one whose operations are shared by the cores.
-        return step, self.finish(step, crops) if self.device.type == "cpu" else crops
+        made = [(number, one) for (number, _), one in zip(parts, crops, strict=True)]
+        return step, self.finish(made) if self.device.type == "cpu" else made
 
-    def finish(self, step: int, crops: Crops) -> Crops:
+    def finish(self, cut: Cut) -> Cut:
         """Return the same with the views in place of what was cut out."""
-        views = self.views.finish(crops.tensors, self.seed, step, crops.index, self.device)
-        return replace(crops, tensors=views)
+        return [
+            (
+                number,
+                replace(
+                    one, tensors=self.views.finish(one.tensors, self.seed, number, one.index, self.device)
+                ),
+            )
+            for number, one in cut
+        ]
 
 
 def _finished(cutter: _Cutter[S], steps: Iterator[_Shard], workers: int) -> Generator[Batch, None, None]:
@@ -177,7 +177,9 @@ def _finished(cutter: _Cutter[S], steps: Iterator[_Shard], workers: int) -> Gene
     for step, made in map(cutter.__getitem__, steps) if images.in_memory else _loader(cutter, steps, workers):
         if isinstance(made, UserError):
             raise made
-        index, bad = made.index, made.bad
+        made = made if cutter.device.type == "cpu" else cutter.finish(made)
+        joined = _joined([crops for _, crops in made])
+        index, bad = joined.index, joined.bad
         bad_so_far.update((one.name, one) for one in bad)
         refuse_many_bad(bad_so_far.values(), len(images))
         if bad and len(index) < 2:
@@ -185,9 +187,19 @@ def _finished(cutter: _Cutter[S], steps: Iterator[_Shard], workers: int) -> Gene
                 f"only {len(index)} of step {step}'s images can be decoded, but batch norm needs 2: "
                 f"repair or remove {', '.join(map(str, bad[:3]))}, or make batch_size larger."
             )
-        views = made if cutter.device.type == "cpu" else cutter.finish(step, made)
         labels = None if images.labels is None else images.labels[index]
-        yield Batch(step, index, views.tensors, labels, bad)
+        yield Batch(step, index, joined.tensors, labels, bad)
+
+
+def _joined(parts: list[Crops]) -> Crops:
+    """Return the images of one epoch and then those of the next."""
+    if len(parts) == 1:
+        return parts[0]
+    return Crops(
+        np.concatenate([part.index for part in parts]),
+        tuple(map(torch.cat, zip(*(part.tensors for part in parts), strict=True))),
+        tuple(bad for part in parts for bad in part.bad),
+    )
 
 
 def _loader(cutter: _Cutter[S], steps: Iterator[_Shard], workers: int) -> DataLoader[_Made]:

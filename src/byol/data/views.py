@@ -1,7 +1,8 @@
 """What the loader asks of a set and of its views; no pixel in it.
 
 A set has N items, a batch B. Whatever is random in a view is a function of (seed, step, index), so there is
-nothing to save and nothing depends on who cuts it out or beside what.
+nothing to save and nothing depends on who cuts it out or beside what. For images of an epoch that begins
+within a batch, `step` is another number than the step's: see `order.Order`.
 """
 
 from collections.abc import Sequence

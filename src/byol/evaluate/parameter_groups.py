@@ -47,7 +47,7 @@ def encoder_groups(
     return groups
 
 
-def slow_statistics(network: nn.Module, steps_per_epoch: int) -> None:
+def slow_statistics(network: nn.Module, steps_per_epoch: float) -> None:
     """Let batch-norm statistics keep the fraction max(1 - 10 / s, 0.9) in a step, s the steps of an epoch.
 
     Source: BYOL (2006.07733), appendix D.3.

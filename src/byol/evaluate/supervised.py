@@ -18,6 +18,7 @@ from torch.nn import functional as F
 
 from byol.data.image.views import OneView
 from byol.data.loader import batches
+from byol.data.order import num_steps
 from byol.errors import UserError
 from byol.evaluate.features import encode_with, features
 from byol.evaluate.parameter_groups import encoder_groups, head_groups, slow_statistics
@@ -30,7 +31,7 @@ from byol.system.lock import exclusive_lock
 from byol.system.progress import Progress
 from byol.weights.pretrained import Pretrained
 
-_FORMAT = 3  # raise it whenever the same settings give another classifier
+_FORMAT = 4  # raise it whenever the same settings give another classifier
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -124,8 +125,9 @@ def train(
 ) -> Trained:
     """Train a classifier on labelled images, cropped at random (area 8 to 100 %) and mirrored.
 
-    The learning rate falls by a cosine from its peak to 0. It saves itself after each epoch and, when it was
-    stopped, goes on there; the same call gives the same classifier, stopped or not.
+    The learning rate falls by a cosine from its peak to 0. Steps are counted as in a run, and an epoch ends
+    with the last batch that reaches no further. It saves itself after each epoch and, when it was stopped,
+    goes on there; the same call gives the same classifier, stopped or not.
 
     Args:
         encoder: where it begins; its weights and buffers are left as they are.
@@ -141,6 +143,8 @@ def train(
 
     Raises:
         UserError: there are fewer images than a batch has.
+
+    Source: official `configs/eval.py` for the number of steps.
     """
     if len(part) < training.batch_size:
         raise UserError(
@@ -151,8 +155,8 @@ def train(
     with exclusive_lock(folder.with_suffix(".lock")), torch.random.fork_rng():
         torch.manual_seed(seed)
         network = _network(encoder, num_classes, training, device)
-        steps_per_epoch = len(part) // training.batch_size
-        total_steps = training.epochs * steps_per_epoch
+        ends = [num_steps(epoch, len(part), training.batch_size) for epoch in range(training.epochs + 1)]
+        steps_per_epoch, total_steps = len(part) / training.batch_size, ends[-1]
         optimizer = _optimizer(network, training, steps_per_epoch)
         peaks = [group["lr"] for group in optimizer.param_groups]
         state = SavedTraining(folder, network, optimizer, device)
@@ -167,7 +171,7 @@ def train(
             view,
             batch_size=training.batch_size,
             seed=seed,
-            first_step=state.epoch * steps_per_epoch,
+            first_step=ends[min(state.epoch, training.epochs)],
             total_steps=total_steps,
             workers=usable_cores(),
             device=device.device,
@@ -190,7 +194,7 @@ def train(
                 torch.autograd.backward(loss)
                 optimizer.step()
                 progress.show(f"{title}  epoch {(batch.step + 1) / steps_per_epoch:.1f}/{training.epochs}")
-                if (batch.step + 1) % steps_per_epoch == 0:
+                if batch.step + 1 == ends[state.epoch + 1]:
                     network.eval()
                     state.end_epoch(score(network) if score is not None else None)
                     network.train()
@@ -224,7 +228,7 @@ def _network(encoder: Pretrained, num_classes: int, training: Training, device: 
     return network.to(device.device).to(memory_format=device.memory_format)
 
 
-def _optimizer(network: Classifier, training: Training, steps_per_epoch: int) -> torch.optim.Optimizer:
+def _optimizer(network: Classifier, training: Training, steps_per_epoch: float) -> torch.optim.Optimizer:
     """Return the optimizer, each of whose groups has its peak learning rate."""
     groups = head_groups(network.heads, training.lrs, training.weight_decay)
     if not training.is_frozen:

@@ -140,7 +140,7 @@ def bench(
     is_random = isinstance(data, str) and not data
     sets: dict[str, Images] = {"train": _random_images(recipe)} if is_random else open_data(data)
     images = to_learn_from(sets)[1]
-    recipe.steps_per_epoch(len(images))  # says so where they do not fill a batch
+    recipe.steps(1, len(images))  # says so where they do not fill a batch
     images = images.near(device.device)
     learner = build(recipe, device)
     with closing(_stream(recipe, images, device)) as stream:

@@ -12,6 +12,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, TypeAdapter, ValidationError
 
 from byol.data.image.views import MultiCrop, TwoViews
+from byol.data.order import num_steps
 from byol.errors import UserError, refuse_not_whole, refuse_seed
 from byol.model.encoder import EncoderSpec
 from byol.model.head import Mlp, SimSiamProjector
@@ -117,8 +118,8 @@ class Recipe:
         """The highest learning rate: base_lr * batch_size / 256."""
         return self.optimizer.base_lr * self.batch_size / 256
 
-    def steps_per_epoch(self, num_images: int) -> int:
-        """Return the optimizer steps of one pass; images that do not fill a batch wait for the next pass.
+    def steps(self, epochs: float, num_images: int) -> int:
+        """Return the optimizer steps of some passes, rounded down; a batch may span the end of a pass.
 
         Raises:
             UserError: the batch is larger than the set.
@@ -128,7 +129,7 @@ class Recipe:
                 f"batch_size is {self.batch_size}, but there are only {num_images} images; "
                 f"use --batch-size {max(2, num_images // 2)} or fewer."
             )
-        return num_images // self.batch_size
+        return num_steps(epochs, num_images, self.batch_size)
 
     def to_json(self) -> dict[str, Any]:
         """Return the recipe as JSON values."""

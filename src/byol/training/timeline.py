@@ -19,19 +19,23 @@ class Timeline:
     num_images: int
 
     @property
-    def steps_per_epoch(self) -> int:
-        """Optimizer steps of one pass over the images."""
-        return self.recipe.steps_per_epoch(self.num_images)
+    def steps_per_epoch(self) -> float:
+        """Optimizer steps of one pass over the images, which need not be whole."""
+        return self.num_images / self.recipe.batch_size
 
     @property
     def total_steps(self) -> int:
         """K of the paper."""
-        return self.recipe.epochs * self.steps_per_epoch
+        return self.recipe.steps(self.recipe.epochs, self.num_images)
+
+    @property
+    def warmup_steps(self) -> int:
+        """Steps during which the learning rate rises."""
+        return self.recipe.steps(self.recipe.warmup_epochs, self.num_images)
 
     def lr(self, step: int) -> float:
         """Learning rate of a step."""
-        warmup_steps = round(self.recipe.warmup_epochs * self.steps_per_epoch)
-        return learning_rate(step, self.total_steps, warmup_steps, self.recipe.peak_lr)
+        return learning_rate(step, self.total_steps, self.warmup_steps, self.recipe.peak_lr)
 
     def predictor_lr(self, step: int) -> float:
         """Learning rate of the predictor at a step."""

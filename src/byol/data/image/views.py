@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from byol.data.draws import uniforms
+from byol.data.draws import Steps, uniforms
 from byol.data.image.augmentation import T_PRIME, Draw, T, View, distort_crops, draw_boxes
 from byol.data.image.preprocessing import (
     IMAGENET_MEAN,
@@ -68,7 +68,7 @@ class _Views:
         return Preprocessing(size=self.size if size is None else size, mean=self.mean, std=self.std)
 
     def __call__(
-        self, images: Tensor, *, seed: int = 0, step: int = 0, index: Indices | Sequence[int] | None = None
+        self, images: Tensor, *, seed: int = 0, step: Steps = 0, index: Indices | Sequence[int] | None = None
     ) -> tuple[Tensor, ...]:
         """Make views of a batch of images in one call, for a loop of one's own.
 
@@ -78,7 +78,7 @@ class _Views:
         Args:
             images: (B, C, H, W) uint8, on the device where the views are wanted.
             seed: of the run.
-            step: of the optimizer.
+            step: of the optimizer, or a number for each image as `byol.data.order.Order` gives them.
             index: (B,) position of each image in its set; by default 0, ..., B - 1.
 
         Returns:
@@ -115,7 +115,7 @@ class _Views:
         return images.crops(index, partial(self.boxes, seed, step), self.sizes)
 
     def boxes(
-        self, seed: int, step: int, index: Indices, heights: Indices, widths: Indices
+        self, seed: int, step: Steps, index: Indices, heights: Indices, widths: Indices
     ) -> tuple[Indices, ...]:
         """Draw where the views of each image are cut out.
 
@@ -138,7 +138,7 @@ class _Views:
         self,
         crops: Sequence[Tensor],
         seed: int,
-        step: int,
+        step: Steps,
         index: Indices,
         device: torch.device | None = None,
     ) -> tuple[Tensor, ...]:

@@ -90,7 +90,7 @@ class FineTune(AgainstRandom):
         """Return logits (M, C) of the best network, positions (M,) of their images, and what was chosen."""
         part, held = hold_out(task.train, self.held_out, context.seed)
         batch_size = fitting_batch(self.batch_size, len(part))
-        epochs = max(self.epochs, math.ceil(self.at_least / (len(part) // batch_size)))
+        epochs = max(self.epochs, math.ceil(self.at_least * batch_size / len(part)))
 
         def held_score(network: Classifier) -> list[float]:
             return [held_out_score(network, 0, held, task, context)]
