@@ -69,6 +69,8 @@ LAYERS = [  # a module imports only rows below its own, or its own row's folder
     {"data.index.copies", "data.index.paths", "data.index.slot"},
     {"data.draws", "data.image.given", "data.image.resample", "data.index.mapped", "data.views"},
     {"data.identity", "data.index.naming", "data.image.decode", "data.order", "data.unreadable", "optim"},
+    {"data.image.color", "data.index.regular"},
+    {"data.image.kinds"},
     {"model.maps", "model.predictor", "model.target"},
     {"model.encoder"},
     {"model.resnet"},
