@@ -64,6 +64,7 @@ LAYERS = [  # a module imports only rows below its own, or its own row's folder
     {"data.builtin", "data.image.augmentation", "data.image.preprocessing", "data.in_memory"},
     {"data.image.distort", "data.image.raw", "data.images"},
     {"data.index.dataset", "data.index.folder", "data.index.listing", "data.index.packfile"},
+    {"data.index.rows"},
     {"data.index.remarks"},
     {"data.index.walking"},
     {"data.index.copies", "data.index.paths", "data.index.slot"},

@@ -16,6 +16,7 @@ from byol.data.in_memory import keep_in_memory
 from byol.data.index import archive
 from byol.data.index.dataset import DatasetIndex
 from byol.data.index.folder import index_splits
+from byol.data.index.listing import SUFFIXES as LISTS
 from byol.data.index.listing import index_list
 from byol.data.index.packfile import is_pack, open_pack
 from byol.data.index.slot import Index
@@ -23,7 +24,6 @@ from byol.errors import UserError
 from byol.system.cache import cache_folder
 from byol.system.home import expanded
 
-LISTS = (".txt", ".csv")
 BUILTIN = "builtin"
 _PART = 256
 

@@ -6,7 +6,7 @@ from pathlib import Path
 from byol.data.index.copies import in_two_classes
 from byol.data.index.naming import ORDER, split_of
 from byol.data.index.paths import FolderIndex, Found, cache_file, count_classes, load, write
-from byol.data.index.remarks import counted, of_classes, of_labels, of_splits, of_walk
+from byol.data.index.remarks import in_two_classes_of, of_classes, of_labels, of_splits, of_walk
 from byol.data.index.walking import SUFFIXES, Walked, walk
 from byol.errors import UserError
 
@@ -81,12 +81,8 @@ def _notes(root: Path, walked: Walked, splits: dict[str, str], found: dict[str, 
     notes = of_classes(sorted(counts), counts) + of_splits(splits, found, _left_out(walked.names, splits))
     for split, (names, labels, _) in found.items():
         notes += of_labels(splits[split], names, labels is not None, walked.folders)
-        if labels is not None and (pairs := in_two_classes(root, names, labels)):
-            one, two = pairs[0]
-            notes.append(
-                f"{counted(len(pairs), 'image is', 'images are')} in two classes, byte for byte: {one} is "
-                f"{two}, for one."
-            )
+        if labels is not None:
+            notes += in_two_classes_of(in_two_classes(root, names, labels))
     return notes + of_walk(walked)
 
 

@@ -100,6 +100,15 @@ def passed_over_of(suffixes: Mapping[str, int]) -> str:
     return f"{counted(sum(suffixes.values()), 'file')} passed over: {', '.join(shown)}."
 
 
+def in_two_classes_of(pairs: Sequence[tuple[str, str]]) -> list[str]:
+    """Return what is to be said of images that lie in two classes."""
+    return [
+        f"{counted(len(pairs), 'image is', 'images are')} in two classes, byte for byte: {one} is {two}, "
+        "for one."
+        for one, two in pairs[:1]
+    ]
+
+
 def of_labels(folder: str, names: Sequence[str], has_labels: bool, folders: Sequence[str]) -> list[str]:
     """Return why images of a split have no labels, or what is odd about their classes.
 
