@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -97,7 +98,9 @@ def indices(data: Data, cache: Path) -> Mapping[str, Index]:
     if path.is_file() and is_pack(path):  # first, as its name may end in anything
         return open_pack(path.resolve())
     if path.is_file() and archive.is_archive(path):
-        path = archive.unpack(path, cache / "archives")
+        unpacked = index_splits(archive.unpack(path, cache / "archives"), cache / "indices")
+        notes = archive.notes_of(path, cache / "archives")
+        return {split: replace(index, notes=index.notes + notes) for split, index in unpacked.items()}
     if path.is_dir():
         return index_splits(path, cache / "indices")
     if path.is_file() and path.suffix.lower() in LISTS:

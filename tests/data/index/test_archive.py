@@ -3,10 +3,11 @@ import os
 import tarfile
 import zipfile
 from pathlib import Path
+from random import Random
 
 import pytest
 
-from byol.data.index.archive import is_archive, unpack
+from byol.data.index.archive import is_archive, notes_of, unpack
 from byol.errors import UserError
 
 
@@ -143,6 +144,51 @@ def test_missing_archive_is_told(tmp_path: Path) -> None:
 def test_archives_are_known_by_their_names() -> None:
     assert all(is_archive(Path(name)) for name in ("a.tar", "a.tar.gz", "a.TGZ", "a.b.tar.xz", "a.zip"))
     assert not any(is_archive(Path(name)) for name in ("a", "a.gz", "tar", "a.jpg", "zip"))
+
+
+@pytest.mark.parametrize("suffix", ["zip", "tar.xz"])
+def test_what_was_not_unpacked_is_counted_by_suffix(tmp_path: Path, suffix: str) -> None:
+    names = ("a/1.jpg", "a/2.MOV", "b/3.mov", "README", ".hidden.mov", "__MACOSX/4.mov", "Thumbs.db")
+    members = dict.fromkeys(names, b"one")
+    path = tmp_path / f"set.{suffix}"
+    archive = zipped(path, members) if suffix == "zip" else tar(path, "w:xz", members)
+    unpack(archive, tmp_path / "cache")
+    assert notes_of(archive, tmp_path / "cache") == ("3 files passed over: 2 .mov, 1 without a suffix.",)
+    for file in (tmp_path / "cache").glob("*.json"):
+        file.unlink()
+    assert notes_of(archive, tmp_path / "cache") == ()
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("ending", ["tar", "tar.gz", "tar.xz", "tar.bz2", "zip"])
+def test_whatever_is_wrong_with_an_archive_is_said_on_one_line(tmp_path: Path, ending: str) -> None:
+    random = Random(ending)
+    members = {f"{side}/{k}.jpg": random.randbytes(300 * k) for side in "ab" for k in range(4)}
+    path = tmp_path / f"set.{ending}"
+    whole = (zipped(path, members) if ending == "zip" else tar(path, f"w:{ending[4:]}", members)).read_bytes()
+    said = []
+    for _ in range(150):
+        data, place = bytearray(whole), random.randrange(len(whole))
+        match random.randrange(5):
+            case 0:
+                del data[place:]
+            case 1:
+                del data[place : place + random.randrange(600)]
+            case 2:
+                data[place:place] = random.randbytes(random.randrange(600))
+            case 3:
+                data[place : place + 8] = random.choice((bytes(8), b"\xff" * 8, b"7" * 8))
+            case 4:
+                for flipped in random.choices(range(len(data)), k=random.choice((1, 8, 64))):
+                    data[flipped] ^= 1 << random.randrange(8)
+        path.write_bytes(data)
+        try:
+            unpack(path, tmp_path / "cache")
+        except UserError as error:
+            said.append(str(error))
+    assert len(said) > 25
+    assert not [one for one in said if "\n" in one or len(one) > 500]
+    assert {one.name for one in tmp_path.iterdir()} == {"cache", path.name}
 
 
 def link(name: str, to: str, kind: bytes = tarfile.SYMTYPE) -> tarfile.TarInfo:

@@ -159,7 +159,9 @@ def test_an_image_of_two_labels_is_refused_with_a_remedy_that_works(
     with pytest.raises(UserError, match=r"1 image two labels, the first of them 1\.jpg .* column 'labels'"):
         index_list(root / "list.csv", cache)
     (root / "several.csv").write_text("path,labels,split\n1.jpg,a|b,train\n2.jpg,b,train\n")
-    assert labels_of(index_list(root / "several.csv", cache)["train"]) == [[1, 1], [0, 1]]
+    labels = index_list(root / "several.csv", cache)["train"].labels
+    assert labels is not None
+    assert labels.tolist() == [[1, 1], [0, 1]]
 
 
 @pytest.mark.parametrize(

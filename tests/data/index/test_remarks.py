@@ -7,6 +7,7 @@ from tests.data.index.touching import labels_of, touch
 
 from byol.data.index.folder import index_splits
 from byol.data.index.remarks import named, of_classes, passed_over_of
+from byol.data.index.walking import READS_HEIC
 from byol.errors import UserError
 
 
@@ -42,14 +43,21 @@ def test_notes_are_kept_with_the_index_and_are_those_of_every_split(root: Path, 
 
 
 def test_files_passed_over_are_counted_by_suffix(root: Path) -> None:
-    said = notes(root, "1.jpg", *of("a", 5, ".HEIC"), *of("b", 2, ".mov"), "README", "a/.DS_Store", "._1.jpg")
-    assert said == ["8 files passed over: 5 .heic, 2 .mov, 1 without a suffix."]
+    said = notes(root, "1.jpg", *of("a", 5, ".MP4"), *of("b", 2, ".mov"), "README", "a/.DS_Store", "._1.jpg")
+    assert said == ["8 files passed over: 5 .mp4, 2 .mov, 1 without a suffix."]
     assert passed_over_of({f".{i}": 1 for i in range(20)}).endswith(".15, 12 others.")
 
 
+@pytest.mark.skipif(READS_HEIC, reason="HEIC is read here")
+def test_it_is_said_how_heic_is_read(root: Path) -> None:
+    assert notes(root, "1.jpg", *of("a", 5, ".HEIC")) == [
+        "5 files passed over: 5 .heic; HEIC is read after pip install 'byol[heic]'."
+    ]
+
+
 def test_a_folder_without_an_image_tells_what_is_there(root: Path) -> None:
-    with pytest.raises(UserError, match=r"holds no image .*5 files passed over: 5 \.heic\."):
-        notes(root, *of("a", 5, ".HEIC"))
+    with pytest.raises(UserError, match=r"holds no image .*5 files passed over: 5 \.mp4\."):
+        notes(root, *of("a", 5, ".MP4"))
     (root / "empty").mkdir()
     with pytest.raises(UserError, match=r"holds no image .*it is empty"):
         notes(root / "empty")

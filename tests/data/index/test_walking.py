@@ -10,10 +10,10 @@ from byol.errors import UserError
 
 
 def test_what_is_no_image_is_counted_by_suffix_and_what_is_hidden_is_not(root: Path) -> None:
-    touch(root, "1.jpg", "2.JFIF", "a/3.HEIC", "a/4.heic", "5.mov", "README", "a/.b.jpg", ".git/c.mov")
+    touch(root, "1.jpg", "2.JFIF", "a/3.XMP", "a/4.xmp", "5.mov", "README", "a/.b.jpg", ".git/c.mov")
     walked = walk(touch(root, "a/Thumbs.db", "._1.jpg", ".DS_Store", "desktop.ini", "__MACOSX/d.jpg"))
     assert walked.names == ["1.jpg", "2.JFIF"]
-    assert walked.passed_over == {".heic": 2, ".mov": 1, "": 1}
+    assert walked.passed_over == {".xmp": 2, ".mov": 1, "": 1}
     assert walked.folders == ["a/"]
 
 

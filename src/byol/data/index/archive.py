@@ -1,36 +1,60 @@
 """Archives of images, unpacked once."""
 
+import errno
+import json
 import lzma
 import os
 import posixpath
 import re
 import shutil
 import stat
+import struct
 import tarfile
 import tempfile
 import zipfile
 import zlib
+from collections import Counter
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import IO, Any
 
-from byol.data.index.walking import SUFFIXES as PICTURES
+from byol.data.image.kinds import SUFFIXES as PICTURES
+from byol.data.index.remarks import passed_over_of
+from byol.data.index.walking import is_left_behind, suffix
 from byol.errors import UserError
 from byol.system.digest import digest
+from byol.system.files import write_json
 from byol.system.home import expanded
 
 SUFFIXES = (".tar", ".tar.gz", ".tgz", ".tar.xz", ".txz", ".tar.bz2", ".tbz2", ".zip")
 
 _ENDING = re.compile(r"\.(zip|tgz|txz|tbz2|tar(\.(gz|xz|bz2))?)$", re.IGNORECASE)
-_FORMAT = 2  # raise it whenever other files are written
+_FORMAT = 3  # raise it whenever other files are written
 _SAMPLE = 1 << 20
+_SAID = 160  # characters of what a reader says
 _KEPT = (*PICTURES, ".txt", ".csv", ".tsv")
 _MOST_BYTES = 1 << 30  # that any archive may unpack to, however small it is
 _MOST_GROWTH = 100  # times its own size that it may unpack to; compressed bitmaps come near
 _MOST_FILES = 100_000_000
 _MOST_PARTS, _LONGEST = 32, 255  # folders of a path, and bytes of a name that file systems take
-_DAMAGE = (tarfile.TarError, zipfile.BadZipFile, lzma.LZMAError, zlib.error, EOFError, UnicodeDecodeError)
+_DAMAGE = (  # what the readers raise on flipped, lost and lying bytes
+    tarfile.TarError,
+    zipfile.BadZipFile,
+    lzma.LZMAError,
+    zlib.error,
+    struct.error,
+    EOFError,
+    ValueError,
+    LookupError,
+    ArithmeticError,
+    TypeError,
+    AttributeError,
+    AssertionError,
+    MemoryError,
+    RecursionError,
+)
 
 
 def is_archive(path: Path) -> bool:
@@ -56,13 +80,12 @@ def unpack(archive: Path, cache: Path) -> Path:
     """
     if not archive.is_file():
         raise UserError(f"there is no archive at {archive}.")
-    name = _ENDING.sub("", archive.name)
-    folder = expanded(cache).resolve() / f"{name}-{_fingerprint(archive)}"
+    folder = _folder_of(archive, cache)
     if not folder.exists():
         folder.parent.mkdir(parents=True, exist_ok=True)
         growing = Path(tempfile.mkdtemp(dir=folder.parent, prefix=f"{folder.name}."))
         try:
-            _extract(archive, growing)
+            write_json(_left_of(folder), _extract(archive, growing))
             growing.rename(folder)
         except OSError:
             if not folder.exists():  # otherwise another process was faster, and its copy is as good
@@ -71,6 +94,23 @@ def unpack(archive: Path, cache: Path) -> Path:
             shutil.rmtree(growing, ignore_errors=True)
     visible = [path for path in folder.iterdir() if not path.name.startswith((".", "__MACOSX"))]
     return visible[0] if len(visible) == 1 and visible[0].is_dir() else folder
+
+
+def notes_of(archive: Path, cache: Path) -> tuple[str, ...]:
+    """Return what is to be said of an archive that `unpack` has unpacked: how much of it is no image."""
+    with suppress(OSError, ValueError):
+        left = json.loads(_left_of(_folder_of(archive, cache)).read_text())
+        return (passed_over_of(left),) if left else ()
+    return ()  # the cache was tidied by hand
+
+
+def _folder_of(archive: Path, cache: Path) -> Path:
+    return expanded(cache).resolve() / f"{_ENDING.sub('', archive.name)}-{_fingerprint(archive)}"
+
+
+def _left_of(folder: Path) -> Path:
+    """Return the file that holds how many files were not written, by suffix."""
+    return folder.with_name(f"{folder.name}.json")
 
 
 def _fingerprint(archive: Path) -> str:
@@ -82,34 +122,50 @@ def _fingerprint(archive: Path) -> str:
     return digest(f"{_FORMAT} {status.st_size} {status.st_mtime_ns}", first, last, length=16)
 
 
-def _extract(archive: Path, folder: Path) -> None:
+def _extract(archive: Path, folder: Path) -> dict[str, int]:
     """Write the pictures and lists of an archive, in folders of their own names, and nothing else.
 
     Only regular files are written, under paths that are put together here, and only after the headers of all
     of them have been counted: a link, a device or a file of another kind is never made.
+
+    Returns:
+        Suffix -> number of the other files.
     """
+    left: Counter[str] = Counter()
     try:
         if archive.suffix.lower() == ".zip":
             with zipfile.ZipFile(archive) as packed:
-                files = _wanted(archive, map(_of_zip, packed.infolist()))
+                files = _wanted(archive, map(_of_zip, packed.infolist()), left)
                 for file in files:
                     with packed.open(file.key) as source:
                         _write(source, folder, file, archive)
         else:
             with tarfile.open(archive, "r:*") as tar:
-                files = _wanted(archive, _of_tar(tar))
+                files = _wanted(archive, _of_tar(tar), left)
                 files.sort(key=lambda file: file.key.offset_data)  # a compressed archive is read once
                 for file in files:
                     inside = tar.extractfile(file.key)
                     assert inside is not None, file  # it is a regular file
                     with inside:
                         _write(inside, folder, file, archive)
-    except (NotImplementedError, RuntimeError) as error:
-        raise UserError(f"The archive {archive} cannot be read ({error}): unpack it yourself.") from error
+    except UserError:
+        raise
     except (*_DAMAGE, OSError) as error:
-        if isinstance(error, OSError) and error.errno is not None:
-            raise  # the disk's trouble, such as being full; gzip and bz2 tell of damage without a number
-        raise UserError(f"The archive {archive} is damaged ({error}): fetch it again.") from error
+        if isinstance(error, OSError) and error.errno not in (None, errno.EINVAL):
+            raise  # the disk's trouble, such as being full; readers tell of damage without a number
+        raise UserError(f"The archive {archive} is damaged ({_reason(error)}): fetch it again.") from error
+    except (NotImplementedError, RuntimeError) as error:
+        reason = _reason(error)
+        raise UserError(f"The archive {archive} cannot be read ({reason}): unpack it yourself.") from error
+    return left
+
+
+def _reason(error: Exception) -> str:
+    """Return what a reader says, on one line."""
+    said = " ".join(str(error).split())
+    if not said or "opened successfully" in said:  # which goes on with what each of four readers says
+        return "it does not begin as an archive does"
+    return said if len(said) <= _SAID else f"{said[:_SAID]}..."
 
 
 @dataclass(frozen=True)
@@ -156,8 +212,8 @@ def _of_tar(tar: tarfile.TarFile) -> Iterator[_File]:
             yield _File(name, regular[to].size, regular[to], is_regular=True)
 
 
-def _wanted(archive: Path, files: Iterable[_File]) -> list[_File]:
-    """Return the files that are to be written.
+def _wanted(archive: Path, files: Iterable[_File], left: Counter[str]) -> list[_File]:
+    """Return the files that are to be written, and count the others by suffix, but for hidden ones.
 
     Raises:
         UserError: a name leads outside, a file takes a password, or there are too many files or bytes.
@@ -171,6 +227,8 @@ def _wanted(archive: Path, files: Iterable[_File]) -> list[_File]:
         if file.is_locked:
             raise UserError(f"The archive {archive} is locked by a password: unpack it yourself.")
         if not file.is_regular or not path.name.lower().endswith(_KEPT):
+            if file.is_regular and path.name and not any(map(is_left_behind, path.parts)):
+                left[suffix(path.name)] += 1
             continue
         if len(path.parts) > _MOST_PARTS or max(len(os.fsencode(part)) for part in path.parts) > _LONGEST:
             raise UserError(

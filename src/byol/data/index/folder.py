@@ -54,7 +54,8 @@ def _index(root: Path, cache: Path, by_split: bool) -> dict[str, FolderIndex]:
     root = root.resolve()
     if not root.is_dir():
         raise UserError(f"there is no folder at {root}.")
-    cached = cache_file(cache, "splits" if by_split else "folder", root)
+    kind = "splits" if by_split else "folder"
+    cached = cache_file(cache, f"{kind} {' '.join(SUFFIXES)}", root)  # an extra reads more
     if (kept := load(cached)) is not None:
         return kept
     walked = walk(root)

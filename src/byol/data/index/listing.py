@@ -77,7 +77,11 @@ def _present(file: Path, table: Table) -> list[Row]:
     Raises:
         UserError: some are missing, are folders, or are no files of another kind.
     """
-    folder, rows, missing, folders, odd = str(file.parent), [], [], [], []
+    folder = str(file.parent)
+    rows: list[Row] = []
+    missing: list[str] = []
+    folders: list[str] = []
+    odd: list[str] = []
     for row in table.rows:
         name, kind = next(_tried(folder, row.name, is_table=table.is_table), (row.name, 0))
         if stat.S_ISREG(kind):
@@ -86,8 +90,9 @@ def _present(file: Path, table: Table) -> list[Row]:
             (folders if stat.S_ISDIR(kind) else odd if kind else missing).append(row.name.strip())
     if missing:
         raise UserError(
-            f"The list {file} names {counted(len(missing), 'file that does', 'files that do')} not exist, the first of "
-            f"them {named(missing)}: its paths are relative to {file.parent}{_hint(folder, missing[0], table)}."
+            f"The list {file} names {counted(len(missing), 'file that does', 'files that do')} not exist, "
+            f"the first of them {named(missing)}: its paths are relative to {file.parent}"
+            f"{_hint(folder, missing[0], table)}."
         )
     if folders:
         raise UserError(

@@ -5,7 +5,7 @@ from collections.abc import Iterable, Mapping, Sequence
 
 from byol.data.index.naming import is_of_masks, is_of_pictures, split_of
 from byol.data.index.paths import Found
-from byol.data.index.walking import Walked
+from byol.data.index.walking import HEIC, READS_HEIC, Walked
 
 NO_LABELS = "there are no labels"  # how the sentence that names the cause begins
 
@@ -97,7 +97,8 @@ def passed_over_of(suffixes: Mapping[str, int]) -> str:
     shown = [f"{count:,} {name or 'without a suffix'}" for name, count in most[:_MANY]]
     if rest := sum(count for _, count in most[_MANY:]):
         shown.append(f"{rest:,} others")
-    return f"{counted(sum(suffixes.values()), 'file')} passed over: {', '.join(shown)}."
+    how = "" if READS_HEIC or not HEIC & suffixes.keys() else "; HEIC is read after pip install 'byol[heic]'"
+    return f"{counted(sum(suffixes.values()), 'file')} passed over: {', '.join(shown)}{how}."
 
 
 def in_two_classes_of(pairs: Sequence[tuple[str, str]]) -> list[str]:

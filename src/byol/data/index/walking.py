@@ -3,15 +3,16 @@
 import os
 from collections import Counter
 from dataclasses import dataclass, field
+from importlib.util import find_spec
 from pathlib import Path
 
+from byol.data.image.kinds import SUFFIXES as KNOWN
 from byol.data.index.paths import stamp
 from byol.errors import UserError
 
-SUFFIXES = (
-    *(".jpg", ".jpeg", ".jpe", ".jfif", ".pjpeg", ".png", ".bmp", ".gif", ".webp", ".tif", ".tiff"),
-    *(".ppm", ".pgm", ".pbm", ".pnm", ".avif"),
-)
+HEIC = frozenset((".heic", ".heif", ".hif"))  # which an extra of this package reads
+READS_HEIC = find_spec("pillow_heif") is not None
+SUFFIXES = tuple(ending for ending in KNOWN if READS_HEIC or ending not in HEIC)
 
 # What file managers, cameras and servers leave beside pictures; so do names that begin with a dot.
 _LEFT_BEHIND = {
