@@ -13,6 +13,7 @@ from byol.run.folder import RunFolder
 
 def written(folder: RunFolder) -> None:
     folder.create(overwrite=False)
+    folder.has_checkpoint()
     for file in (folder.recipe, folder.provenance, folder.metrics, folder.encoder, folder.summary):
         file.write_text("{}")
     (folder.checkpoints / "step-000000001.pt").write_bytes(b"state")
@@ -31,7 +32,20 @@ def test_a_run_is_replaced_and_what_others_put_beside_it_stays(tmp_path: Path) -
         folder.create(overwrite=False)
     folder.create(overwrite=True)
     left = {str(path.relative_to(folder.path)) for path in folder.path.rglob("*")}
-    assert left == {"checkpoints", "photos", "photos/1.jpg", "notes.txt"}
+    assert left == {".begun", "checkpoints", "photos", "photos/1.jpg", "notes.txt"}
+
+
+def test_a_run_that_was_killed_before_its_first_checkpoint_is_begun_again(tmp_path: Path) -> None:
+    folder = RunFolder(tmp_path / "run")
+    folder.create(overwrite=False)
+    folder.recipe.write_text("{}")
+    assert folder.is_begun
+    folder.refuse_occupied(overwrite=False)
+    folder.create(overwrite=False)
+    folder.recipe.write_text("{}")
+    folder.has_checkpoint()
+    with pytest.raises(UserError, match="already holds a run"):
+        folder.refuse_occupied(overwrite=False)
 
 
 def test_a_folder_of_somebody_else_is_no_run(tmp_path: Path) -> None:

@@ -105,10 +105,13 @@ VERBS = {
         function="resume",
         does="continue a run that was stopped",
         usage="RUN [flags]",
-        examples=("byol resume runs/photos",),
+        examples=(
+            "byol resume runs/photos",
+            "byol resume runs/photos --data /new/place    # images that were moved",
+        ),
         words=("run",),
         ask={"run": "which run to continue"},
-        hidden=("recipe", "data"),
+        hidden=("recipe",),
         others="a run is continued as it was begun; to change something, start another: byol pretrain "
         "RUN/recipe.json --out NEW.",
     ),

@@ -40,7 +40,10 @@ def save(folder: Path, step: int, state: dict[str, Any]) -> Path:
         kept = newest(folder)
         last = f"the last good checkpoint is {kept}" if kept else "there is no earlier checkpoint"
         raise UserError(f"could not write {path}: {why}; {last}. Make room, then use --resume.") from error
-    for old in _all(folder)[:-KEEP]:
+    for old in (
+        *_all(folder)[:-KEEP],
+        *folder.glob(".step-*.pt.tmp"),
+    ):  # the latter of a process that was killed
         old.unlink()
     return path
 

@@ -10,6 +10,7 @@ from byol.errors import UserError
 from byol.system.lock import held
 
 _LOCK = ".lock"  # held by the process that writes here
+_BEGUN = ".begun"  # here from the first write of a run to its first checkpoint: nothing has been learned yet
 
 
 @dataclass(frozen=True)
@@ -59,7 +60,12 @@ class RunFolder:
         return self.path / "results"
 
     def refuse_occupied(self, *, overwrite: bool) -> None:
-        """Raise a UserError where something is in the way: a run, unless `overwrite`, or what is none."""
+        """Raise a UserError where something is in the way: a run, unless `overwrite`, or what is none.
+
+        A run that was killed before its first checkpoint has learned nothing and is in nobody's way.
+        """
+        if self.is_begun:
+            return
         if self.recipe.exists():
             if not overwrite:
                 raise UserError(
@@ -91,6 +97,15 @@ class RunFolder:
             yield
 
     @property
+    def is_begun(self) -> bool:
+        """Whether a run was begun here that has no checkpoint yet, or was killed before it had one."""
+        return (self.path / _BEGUN).exists()
+
+    def has_checkpoint(self) -> None:
+        """Note that a run was not only begun: from now on it is continued."""
+        (self.path / _BEGUN).unlink(missing_ok=True)
+
+    @property
     def is_in_use(self) -> bool:
         """Whether a run of another process is going on here at this moment."""
         if not self.path.is_dir():
@@ -108,6 +123,8 @@ class RunFolder:
             UserError: it holds a run already and `overwrite` is off, or it is not a run and not empty.
         """
         self.refuse_occupied(overwrite=overwrite)
+        self.path.mkdir(parents=True, exist_ok=True)
+        (self.path / _BEGUN).touch()
         for inner, names in (
             (self.checkpoints, ("step-*.pt", ".step-*.pt.tmp")),
             (self.results, ("results.jsonl",)),

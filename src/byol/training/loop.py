@@ -16,7 +16,6 @@ from byol.data.splits import say_notes, to_learn_from
 from byol.data.unreadable import Bad
 from byol.errors import Interrupted
 from byol.recipe.spec import Recipe
-from byol.run import checkpoint
 from byol.run.record import NullRecorder, Recorder
 from byol.system.collective import mean_over_ranks
 from byol.system.device import Device, keep_freed_memory, usable_cores
@@ -29,7 +28,7 @@ from byol.training.guard import Guard, refuse_nan
 from byol.training.learner import Learner, build
 from byol.training.request import Request
 from byol.training.result import Run
-from byol.training.run_files import begin, finish, newest_state
+from byol.training.run_files import begin, finish, newest_state, note_place, save
 from byol.training.signals import Moment, measure
 from byol.training.timeline import Timeline
 from byol.training.watch import Judge, live_line
@@ -98,7 +97,8 @@ def resume(
 
     Args:
         run: the run folder.
-        data: the images, if the run was given them in Python and so cannot name them.
+        data: where the images are now, if they were moved; in Python also the images, if the run was given
+            them there and so cannot name them. They have to be those that the run began with.
         encoder: the module, if the run was given one; its weights are replaced.
         recipe: what the run is thought to compute; another one than its own is refused.
         workers: processes that decode files; None for one per core.
@@ -133,7 +133,7 @@ def _train(asked: Request) -> Run:
         images, judge = to_learn_from(sets)[1], Judge(sets, recipe, device)
         say_notes(sets, progress, learns=True)
         timeline, guard = Timeline(recipe, len(images)), Guard()
-        total_steps = timeline.total_steps
+        total_steps, identity = timeline.total_steps, images.identity()
 
         learner = build(recipe, device, asked.encoder, judge.num_classes)
         with processes.agreed():
@@ -141,10 +141,12 @@ def _train(asked: Request) -> Run:
                 until_the_end.enter_context(folder.in_use())
         if asked.is_resumed:
             with processes.agreed():
-                learner.restore(newest_state(asked, device, images))
+                learner.restore(newest_state(asked, device, identity))
+            processes.on_rank_zero(note_place, asked)
         else:
             processes.on_rank_zero(begin, asked, device, images)
             learner.baselines = processes.on_rank_zero(judge.baselines, learner.online.encoder)
+            processes.on_rank_zero(save, asked, learner, identity)
         first_step, saved_at, watch = learner.step, time.monotonic(), Stopwatch(learner.seconds)
         scores: dict[str, float] = {}
         progress.say(
@@ -211,8 +213,7 @@ def _train(asked: Request) -> Run:
                 if signal or is_due:
                     _finite_losses(learner)
                     learner.seconds = watch.seconds
-                    state = {"recipe": recipe.to_json(), **learner.state()}
-                    processes.on_rank_zero(checkpoint.save, folder.checkpoints, step, state)
+                    processes.on_rank_zero(save, asked, learner, identity)
                     saved_at = time.monotonic()
                 if signal and not is_last:
                     raise Interrupted(

@@ -3,12 +3,13 @@
 import os
 import shlex
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from torch import nn
 
+from byol.data.identity import Identity
 from byol.data.opening import BUILTIN, Data, named_data
 from byol.errors import UserError, refuse_not_whole
 from byol.recipe.names import open_recipe
@@ -115,7 +116,7 @@ def resumed(
 
     Args:
         run: its folder.
-        data: the images, if the run was given them in Python; else None or what the run names.
+        data: where the images are now, or the images; None for where the run found them.
         recipe: None takes the run's own; another one is refused.
         settings: further fields of `Request`.
 
@@ -137,18 +138,20 @@ def resumed(
             f"{folder.path} learns from images that were given in Python; give them again: "
             f"byol.resume({str(folder.path)!r}, data=images)."
         )
-    if own.data and data is not None and named_data(data) != named_data(own.data):
-        raise UserError(f"{folder.path} learns from {own.data}; leave data away, or start another run.")
-    images = own.data or data
-    assert images is not None
-    return Request(
-        recipe=asked,
-        data=images,
+    if data is None:
+        data = own.data
+        refuse_missing(data, folder.path)
+    name = named_data(data)
+    asked_for = Request(
+        recipe=replace(asked, data=name),
+        data=name or data,
         folder=folder,
         is_resumed=True,
         overwrite=False,
         **settings,
     )
+    refuse_nested(asked_for.data, folder.path)
+    return asked_for
 
 
 def refuse_nested(data: Data, out: Path) -> None:
@@ -186,17 +189,35 @@ def refuse_other_recipe(own: Recipe, asked: Recipe, place: Path) -> None:
         )
 
 
-def refuse_other_images(num_images: int, begun: Mapping[str, Any], folder: RunFolder) -> None:
-    """Raise a UserError where a run goes on with another number of images than it began with.
+def refuse_missing(data: str, run: Path) -> None:
+    """Raise a UserError where the images of a run are no longer where it found them."""
+    if data != BUILTIN and not Path(data).exists():
+        raise UserError(
+            f"the images of {run} are no longer at {data}; say where they are now: byol pretrain --resume "
+            f"{shlex.quote(str(run))} --data NEW."
+        )
+
+
+def refuse_other_images(before: Mapping[str, Any], now: Identity, run: Path) -> None:
+    """Raise a UserError where a run is to go on with other images than it began with.
 
     Args:
-        num_images: of the set as it is now.
-        begun: the run's provenance; older runs do not tell the number.
-        folder: of the run.
+        before: `count` and `digest` of the images that the run began with.
+        now: which images there are now.
+        run: its folder.
     """
-    before = begun.get("images", num_images)
-    if before != num_images:
+    if before == asdict(now):
+        return
+    place = shlex.quote(str(run))
+    remedy = (
+        f"give the images that it began with (--resume {place} --data PATH), or begin a run with these from "
+        f"its weights: byol pretrain {place}/recipe.json --from {place} --data PATH --out NEW."
+    )
+    if before["count"] != now.count:
         raise UserError(
-            f"{folder.path} began with {before} images, and there are {num_images} now; make them the same "
-            "again, or start another run."
+            f"{run} began with {before['count']:,} images, and there are {now.count:,} now; {remedy}"
         )
+    raise UserError(
+        f"{run} began with {before['count']:,} images and there are as many now, but of other names, labels "
+        f"or contents; {remedy}"
+    )

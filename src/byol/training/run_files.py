@@ -1,12 +1,15 @@
 """What stands in a run folder before the first step of a process and after the last one of the run."""
 
 import json
+import shlex
+from dataclasses import asdict, replace
 from typing import Any
 
+from byol.data.identity import Identity
 from byol.data.images import Images
 from byol.errors import UserError
 from byol.page.figure import draw_figure
-from byol.recipe.spec import from_json
+from byol.recipe.spec import from_json, read_recipe
 from byol.run import checkpoint
 from byol.run.provenance import provenance
 from byol.run.record import read
@@ -31,7 +34,14 @@ def begin(asked: Request, device: Device, images: Images) -> None:
     write_json(asked.folder.provenance, facts)
 
 
-def newest_state(asked: Request, device: Device, images: Images) -> dict[str, Any]:
+def save(asked: Request, learner: Learner, images: Identity) -> None:
+    """Write a checkpoint: all that the run needs to go on, and which images it goes on with."""
+    state = {"recipe": asked.recipe.to_json(), "images": asdict(images), **learner.state()}
+    checkpoint.save(asked.folder.checkpoints, learner.step, state)
+    asked.folder.has_checkpoint()
+
+
+def newest_state(asked: Request, device: Device, images: Identity) -> dict[str, Any]:
     """Return the newest checkpoint of a run, after making sure that it is of this recipe and these images.
 
     Raises:
@@ -41,13 +51,20 @@ def newest_state(asked: Request, device: Device, images: Images) -> dict[str, An
     newest = checkpoint.newest(folder.checkpoints)
     if newest is None:
         raise UserError(
-            f"{folder.path} was stopped before its first checkpoint; start again with --overwrite."
+            f"{folder.path} was stopped before its first step; start it again: byol pretrain "
+            f"{shlex.quote(str(folder.recipe))} --out {shlex.quote(str(folder.path))}."
         )
     state = checkpoint.load(newest, device.device)
-    refuse_other_recipe(from_json(json.dumps(state["recipe"]), str(newest)), asked.recipe, newest)
-    if folder.provenance.is_file():
-        refuse_other_images(len(images), json.loads(folder.provenance.read_text()), folder)
+    begun = from_json(json.dumps(state["recipe"]), str(newest))
+    refuse_other_recipe(replace(begun, data=asked.recipe.data), asked.recipe, newest)
+    refuse_other_images(state["images"], images, folder.path)
     return state
+
+
+def note_place(asked: Request) -> None:
+    """Note where the images of a run are now, if they were moved."""
+    if read_recipe(asked.folder.recipe).data != asked.recipe.data:
+        write_json(asked.folder.recipe, asked.recipe.to_json())
 
 
 def finish(asked: Request, learner: Learner, judge: Judge, images: Images) -> None:
@@ -56,14 +73,17 @@ def finish(asked: Request, learner: Learner, judge: Judge, images: Images) -> No
     spec = None if asked.encoder is not None else recipe.encoder
     preprocessing = recipe.views.preprocessing(recipe.evaluation_size)
     save_encoder(folder.encoder, learner.online.encoder, spec, preprocessing)
-    last = [event for event in read(folder.metrics) if event["kind"] == "train"][-1]
+    records = [event for event in read(folder.metrics) if event["kind"] == "train"]
+    last = records[-1] if records else {}  # none where somebody has deleted the file
     summary = {
         "recipe": recipe.name,
         "seed": recipe.seed,
         "steps": learner.step,
         "epochs": recipe.epochs,
         "wall_seconds": learner.seconds,
-        **{name: last[name] for name in ("images_per_second", "loss", "feature_spread", "effective_rank")},
+        **{
+            name: last.get(name) for name in ("images_per_second", "loss", "feature_spread", "effective_rank")
+        },
         "bad_files": sorted(learner.bad_files),
     }
     if judge.has_labels:
