@@ -437,17 +437,19 @@ def tiny_recipe(path: Path, **fields: Any) -> Path:
     from byol.model.head import Mlp
     from byol.recipe.small import builtin
 
-    recipe = replace(
-        builtin(),
-        name="tiny",
-        data="",
-        views=TwoViews(size=12, first=View(blur=0.5), second=View(blur=0.5, solarize=0.2)),
-        evaluation_size=12,
-        encoder=ConvNet(widths=(4, 8)),
-        projector=Mlp(hidden=8, out=4),
-        predictor=Mlp(hidden=8, out=4),
-        **{"batch_size": 8, "epochs": 40, "warmup_epochs": 1.0, **fields},
-    )
+    tiny: dict[str, Any] = {
+        "name": "tiny",
+        "data": "",
+        "views": TwoViews(size=12, first=View(blur=0.5), second=View(blur=0.5, solarize=0.2)),
+        "evaluation_size": 12,
+        "encoder": ConvNet(widths=(4, 8)),
+        "projector": Mlp(hidden=8, out=4),
+        "predictor": Mlp(hidden=8, out=4),
+        "batch_size": 8,
+        "epochs": 40,
+        "warmup_epochs": 1.0,
+    }
+    recipe = replace(builtin(), **{**tiny, **fields})
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(json.dumps(recipe.to_json()))
     return path
