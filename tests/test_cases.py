@@ -51,14 +51,14 @@ from byol.recipe.spec import Recipe
 pytestmark = pytest.mark.timeout(120)
 
 
-def owes(owner: str) -> pytest.MarkDecorator:
-    """Return the mark of a case that does not hold yet."""
-    return pytest.mark.xfail(strict=True, reason=owner)
+OWED: dict[str, str] = {}  # name of a test that does not hold yet -> who owes it
 
 
-def owed(owner: str, *values: object) -> Any:
-    """Return a parameter with which a case does not hold yet."""
-    return pytest.param(*values, marks=owes(owner))
+@pytest.fixture(autouse=True)
+def owed(request: pytest.FixtureRequest) -> None:
+    """A case that does not hold yet is expected to fail, and fails once it holds."""
+    if request.node.name in OWED:
+        request.node.add_marker(pytest.mark.xfail(strict=True, reason=OWED[request.node.name]))
 
 
 class Said(NamedTuple):
@@ -198,7 +198,7 @@ DEPTHS: dict[str, tuple[Callable[[Any], Any], Callable[..., Path], dict[str, Any
 }
 
 
-@pytest.mark.parametrize("kind", [owed("PICTURES, ROAD", name) for name in DEPTHS])
+@pytest.mark.parametrize("kind", list(DEPTHS))
 def test_01_deep_gray_pictures_are_prepared_as_their_twins_of_8_bits(
     kind: str, recipe: Path, tmp_path: Path, run: Run
 ) -> None:
@@ -208,7 +208,7 @@ def test_01_deep_gray_pictures_are_prepared_as_their_twins_of_8_bits(
     _compare_with_twins(deep, twins, recipe, tmp_path, run)
 
 
-@pytest.mark.parametrize("bits", [owed("PICTURES, ROAD", 12), owed("PICTURES, ROAD", 10)])
+@pytest.mark.parametrize("bits", [12, 10])
 def test_01e_deep_colors_are_prepared_as_their_twins(
     bits: int, recipe: Path, tmp_path: Path, run: Run
 ) -> None:
@@ -236,8 +236,8 @@ def _compare_with_twins(deep: list[Path], twins: list[Path], recipe: Path, tmp_p
 @pytest.mark.parametrize(
     "maker",
     [
-        owed("ROAD", lambda gray: Image.fromarray(gray.astype(np.uint16) * 257)),
-        owed("ROAD", lambda gray: Image.fromarray(gray.astype(np.int32) * 257)),
+        lambda gray: Image.fromarray(gray.astype(np.uint16) * 257),
+        lambda gray: Image.fromarray(gray.astype(np.int32) * 257),
         lambda gray: Image.fromarray(gray),
     ],
     ids=["02a, 16 bits", "32 bits", "8 bits"],
@@ -253,7 +253,7 @@ def test_02a_a_gray_picture_of_pillow_is_what_its_file_is(
         assert cosine(encoder.embed([image]), encoder.embed([tmp_path / "same.png"])) > 0.99
 
 
-@pytest.mark.parametrize("turn", [owed("ROAD", turn) for turn in (6, 3, 8, 2, 5)])
+@pytest.mark.parametrize("turn", [6, 3, 8, 2, 5])
 def test_02b_a_picture_of_pillow_is_turned_upright(
     turn: int, encoder: byol.Pretrained, tmp_path: Path
 ) -> None:
@@ -267,15 +267,12 @@ def test_02b_a_picture_of_pillow_is_turned_upright(
 @pytest.mark.parametrize(
     "kind",
     [
-        owed("ROAD", name)
-        for name in (
-            "uint16",
-            "float64",
-            "float32",
-            "tensor of float32",
-            "tensor of float64",
-            "tensor of uint16",
-        )
+        "uint16",
+        "float64",
+        "float32",
+        "tensor of float32",
+        "tensor of float64",
+        "tensor of uint16",
     ],
 )
 def test_02c_arrays_and_tensors_are_scaled_as_their_type_says(kind: str, encoder: byol.Pretrained) -> None:
@@ -288,18 +285,18 @@ def test_02c_arrays_and_tensors_are_scaled_as_their_type_says(kind: str, encoder
 @pytest.mark.parametrize(
     "wrong",
     [
-        owed("ROAD", [np.full((8, 8, 3), 300.0)]),
-        owed("ROAD", [np.full((8, 8, 3), np.nan)]),
-        owed("ROAD", [np.zeros((8, 8, 3), np.complex64)]),
-        owed("ROAD", [np.zeros((8, 8, 7), np.uint8)]),
-        owed("ROAD", [np.zeros((0, 8, 3), np.uint8)]),
-        owed("ROAD", torch.zeros(2, 3, 8)),
-        owed("ROAD", [None]),
-        owed("ROAD", [7]),
+        [np.full((8, 8, 3), 300.0)],
+        [np.full((8, 8, 3), np.nan)],
+        [np.zeros((8, 8, 3), np.complex64)],
+        [np.zeros((8, 8, 7), np.uint8)],
+        [np.zeros((0, 8, 3), np.uint8)],
+        torch.zeros(2, 3, 8),
+        [None],
+        [7],
         [],
         "m.png",
     ],
-    ids=str,
+    ids=["300", "nan", "complex", "7 channels", "no rows", "3 axes", "None", "number", "nothing", "path"],
 )
 def test_02c_what_is_no_picture_is_refused_in_a_sentence(wrong: Any, encoder: byol.Pretrained) -> None:
     with pytest.raises(UserError) as refused:
@@ -307,7 +304,6 @@ def test_02c_what_is_no_picture_is_refused_in_a_sentence(wrong: Any, encoder: by
     assert "\n" not in str(refused.value)
 
 
-@owes("ROAD")
 def test_02d_gray_arrays_generators_and_tuples_are_taken(encoder: byol.Pretrained, tmp_path: Path) -> None:
     gray = picture(1)[:, :, 0]
     path = write(tmp_path / "gray.png", gray)
@@ -318,7 +314,7 @@ def test_02d_gray_arrays_generators_and_tuples_are_taken(encoder: byol.Pretraine
         encoder.embed(iter(()))  # type: ignore[arg-type]
 
 
-@pytest.mark.parametrize("suffix", [owed("ROAD", "jpg"), owed("ROAD", "png"), owed("ROAD", "webp")])
+@pytest.mark.parametrize("suffix", ["jpg", "png", "webp"])
 def test_03_the_bad_picture_is_named(suffix: str, encoder: byol.Pretrained, tmp_path: Path) -> None:
     paths = [write(tmp_path / f"{i}.{suffix}", picture(i)) for i in range(3)]
     paths[1].write_bytes(paths[1].read_bytes()[: paths[1].stat().st_size // 2])
@@ -326,7 +322,6 @@ def test_03_the_bad_picture_is_named(suffix: str, encoder: byol.Pretrained, tmp_
         encoder.embed(paths)
 
 
-@owes("ROAD")
 def test_03_a_picture_without_a_name_is_told_by_its_position(
     encoder: byol.Pretrained, tmp_path: Path
 ) -> None:
@@ -338,9 +333,7 @@ def test_03_a_picture_without_a_name_is_told_by_its_position(
         encoder.embed([path.with_name("nothing.jpg")])
 
 
-@pytest.mark.parametrize(
-    "suffix", [owed("PICTURES", "png"), owed("PICTURES", "webp"), owed("PICTURES", "tif")]
-)
+@pytest.mark.parametrize("suffix", ["png", "webp", "tif"])
 def test_04_what_cannot_be_seen_does_not_count(suffix: str, encoder: byol.Pretrained, tmp_path: Path) -> None:
     seen = np.zeros((40, 64), np.uint8)
     seen[8:32, 12:52] = 255
@@ -357,7 +350,6 @@ def test_04_what_cannot_be_seen_does_not_count(suffix: str, encoder: byol.Pretra
         assert cosine(embedded[0], other) > 0.999
 
 
-@owes("ROAD")
 @pytest.mark.skipif(sys.platform != "linux", reason="Linux tells the peak of a process")
 def test_18_embedding_holds_some_pictures_at_a_time(encoder: byol.Pretrained, tmp_path: Path) -> None:
     big = np.repeat(np.repeat(picture(0, 12, 16), 200, axis=0), 200, axis=1)  # (2400, 3200, 3): 23 MB
@@ -370,7 +362,6 @@ def test_18_embedding_holds_some_pictures_at_a_time(encoder: byol.Pretrained, tm
 # ---- 5, 6: what is passed over, and why ----------------------------------------------------------
 
 
-@owes("FOLDERS")
 def test_05_files_that_are_passed_over_are_counted_by_suffix(recipe: Path, tmp_path: Path, run: Run) -> None:
     folder = plain(tmp_path / "set", 12)
     for i in range(8):
@@ -385,7 +376,6 @@ def test_05_files_that_are_passed_over_are_counted_by_suffix(recipe: Path, tmp_p
         assert said.lines("13", ".jfif", ".heic"), said.err
 
 
-@owes("FOLDERS")
 def test_05_documents_and_videos_are_told_of_too(recipe: Path, tmp_path: Path, run: Run) -> None:
     folder = plain(tmp_path / "set", 12)
     for name in ("a.pdf", "b.mov", "c.MOV", "notes.docx"):
@@ -406,7 +396,6 @@ def test_06a_why_a_whole_file_cannot_be_used(recipe: Path, tmp_path: Path, run: 
     assert "damaged" not in said.err
 
 
-@owes("PICTURES")
 def test_06b_the_limit_of_pixels_is_named(recipe: Path, tmp_path: Path, run: Run) -> None:
     folder = plain(tmp_path / "set")
     wide_png(folder / "mosaic.png", 15_000, 13_000)
@@ -422,12 +411,13 @@ def test_06b_the_limit_of_pixels_is_named(recipe: Path, tmp_path: Path, run: Run
 @pytest.mark.parametrize(
     ("name", "data", "reason"),
     [
-        owed("PICTURES", "a.jpg", b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n", "EPS"),
-        owed("PICTURES", "b.jpg", b"DDS |\0\0\0" + bytes(120), "DDS"),
-        owed("PICTURES", "c.png", b"SIMPLE  =                    T" + bytes(2850), "FITS"),
-        owed("PICTURES", "d.jpg", b"<html><body>Not found</body></html>", "HTML"),
-        owed("PICTURES", "e.jpg", b"", "empty"),
+        ("a.jpg", b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n", "EPS"),
+        ("b.jpg", b"DDS |\0\0\0" + bytes(120), "DDS"),
+        ("c.png", b"SIMPLE  =                    T" + bytes(2850), "FITS"),
+        ("d.jpg", b"<html><body>Not found</body></html>", "HTML"),
+        ("e.jpg", b"", "empty"),
     ],
+    ids=["EPS", "DDS", "FITS", "HTML", "empty"],
 )
 def test_06_what_a_file_is_decides_not_its_name(
     name: str, data: bytes, reason: str, recipe: Path, tmp_path: Path, run: Run
@@ -443,7 +433,7 @@ def test_06_what_a_file_is_decides_not_its_name(
 
 @pytest.mark.parametrize(
     ("learned", "judged"),
-    [owed("FOLDERS", "training", "testing"), owed("FOLDERS", "Train", "Test"), ("train", "val")],
+    [("training", "testing"), ("Train", "Test"), ("train", "val")],
 )
 def test_07a_folders_that_are_splits_are_splits(
     learned: str, judged: str, recipe: Path, finished: Path, tmp_path: Path, run: Run
@@ -454,12 +444,11 @@ def test_07a_folders_that_are_splits_are_splits(
     assert said.code == 0, said.err
     found = json.loads(said.out)
     assert list(found["class_names"]) == ["ant", "bee", "cow"]
-    assert "24 of 24 images" in said.err, said.err
+    assert "learned from 24)" in run("eval", "knn", finished, "--data", tmp_path / "set").out
     said = run("pretrain", recipe, "--data", tmp_path / "set", "--out", tmp_path / "run")
     assert "24 images" in said.err, said.err
 
 
-@owes("FOLDERS")
 def test_07b_masks_beside_pictures_are_named(recipe: Path, finished: Path, tmp_path: Path, run: Run) -> None:
     for i in range(20):
         write(tmp_path / "set" / "images" / f"{i:03d}.png", of_class(0, i))
@@ -474,7 +463,6 @@ def test_07b_masks_beside_pictures_are_named(recipe: Path, finished: Path, tmp_p
         assert said.lines("images", "masks"), said.err
 
 
-@owes("FOLDERS")
 def test_07c_a_stray_picture_is_named(recipe: Path, finished: Path, tmp_path: Path, run: Run) -> None:
     write(labelled(tmp_path / "set") / "overview.png", of_class(0, 99))
     for words in (
@@ -485,7 +473,7 @@ def test_07c_a_stray_picture_is_named(recipe: Path, finished: Path, tmp_path: Pa
         assert said.lines("overview.png"), said.err
 
 
-@pytest.mark.parametrize("split", [owed("FOLDERS", "val"), owed("FOLDERS", "test")])
+@pytest.mark.parametrize("split", ["val", "test"])
 def test_08_a_set_with_images_to_be_judged_alone(split: str, recipe: Path, tmp_path: Path, run: Run) -> None:
     folder = labelled(tmp_path / "set" / split).parent
     said = run("pretrain", recipe, "--data", folder, "--out", tmp_path / "run")
@@ -494,7 +482,6 @@ def test_08_a_set_with_images_to_be_judged_alone(split: str, recipe: Path, tmp_p
     assert said.lines(split), said.err
 
 
-@owes("FOLDERS")
 def test_08_a_list_with_images_to_be_judged_alone(
     recipe: Path, good_set: Path, tmp_path: Path, run: Run
 ) -> None:
@@ -505,7 +492,6 @@ def test_08_a_list_with_images_to_be_judged_alone(
     assert said.lines("test"), said.err
 
 
-@owes("FOLDERS")
 def test_08_timing_and_packing_a_set_without_a_train_split(recipe: Path, tmp_path: Path, run: Run) -> None:
     folder = labelled(tmp_path / "set" / "val").parent
     assert run("bench", recipe, "--data", folder, "--rounds", 1).code in (0, 2)
@@ -516,7 +502,7 @@ def test_08_timing_and_packing_a_set_without_a_train_split(recipe: Path, tmp_pat
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="names are UTF-8 elsewhere")
-@pytest.mark.parametrize("name", [owed("FOLDERS", b"Stra\xdfe 1.jpg"), owed("FOLDERS", b"\xff\xfe.jpg")])
+@pytest.mark.parametrize("name", [b"Stra\xdfe 1.jpg", b"\xff\xfe.jpg"])
 def test_09a_a_name_that_is_not_utf_8(
     name: bytes, recipe: Path, finished: Path, tmp_path: Path, run: Run
 ) -> None:
@@ -530,7 +516,6 @@ def test_09a_a_name_that_is_not_utf_8(
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="names are UTF-8 elsewhere")
-@owes("FOLDERS, DOOR")
 def test_09a_classes_splits_and_bad_files_with_such_names(finished: Path, tmp_path: Path, run: Run) -> None:
     strange = os.fsdecode(b"Caf\xe9")
     folder = labelled(tmp_path / "set", grow=1, suffix="jpg", classes=("ant", strange))
@@ -542,7 +527,7 @@ def test_09a_classes_splits_and_bad_files_with_such_names(finished: Path, tmp_pa
     said.err.encode()
 
 
-@pytest.mark.parametrize("name", [owed("DOOR", "IMG[copy].jpg"), owed("DOOR", "a [/] b.jpg"), "plain.jpg"])
+@pytest.mark.parametrize("name", ["IMG[copy].jpg", "a [/] b.jpg", "plain.jpg"])
 def test_09b_brackets_of_names_are_shown(name: str, recipe: Path, tmp_path: Path, run: Run) -> None:
     bad = plain(tmp_path / "set") / name.replace("/", "-")
     bad.write_bytes(b"no image")
@@ -563,7 +548,7 @@ def test_09b_runs_with_brackets_are_told_apart_in_tables(
         assert place.name in said.out, said.out
 
 
-@pytest.mark.parametrize("name", [owed("DOOR", "a\x1b[2Jb.jpg"), owed("DOOR", "a\u202egpj.jpg"), "a\x07.jpg"])
+@pytest.mark.parametrize("name", ["a\x1b[2Jb.jpg", "a\u202egpj.jpg", "a\x07.jpg"])
 def test_09_names_cannot_write_what_a_terminal_obeys(
     name: str, recipe: Path, tmp_path: Path, run: Run
 ) -> None:
@@ -584,7 +569,7 @@ def test_10_copies_that_vote_for_each_other_are_told(finished: Path, tmp_path: P
     assert said.lines("60 of 60"), said.err
 
 
-@pytest.mark.parametrize("space", [owed("FOLDERS", " "), owed("FOLDERS", "\t"), owed("FOLDERS", "  ")])
+@pytest.mark.parametrize("space", [" ", "\t", "  "])
 def test_11a_spaces_around_labels_make_no_classes(
     space: str, good_set: Path, finished: Path, tmp_path: Path, run: Run
 ) -> None:
@@ -600,7 +585,6 @@ def test_11a_spaces_around_labels_make_no_classes(
     assert found["value"] == 100.0
 
 
-@owes("FOLDERS")
 def test_11b_one_picture_with_two_labels_is_refused(
     good_set: Path, finished: Path, tmp_path: Path, run: Run
 ) -> None:
@@ -612,7 +596,6 @@ def test_11b_one_picture_with_two_labels_is_refused(
     assert "labels" in said.sentence, said.err
 
 
-@owes("FOLDERS")
 def test_11b_so_too_in_folders_by_other_spellings_of_its_path(
     good_set: Path, finished: Path, tmp_path: Path, run: Run
 ) -> None:
@@ -625,7 +608,7 @@ def test_11b_so_too_in_folders_by_other_spellings_of_its_path(
     assert said.code == 2, said.err
 
 
-@pytest.mark.parametrize("comma", [owed("FOLDERS", ";"), owed("FOLDERS", "\t"), owed("FOLDERS", "|")])
+@pytest.mark.parametrize("comma", [";", "\t", "|"])
 def test_11c_columns_that_other_signs_divide(
     comma: str, good_set: Path, finished: Path, tmp_path: Path, run: Run
 ) -> None:
@@ -650,7 +633,7 @@ def test_17_the_json_names_the_classes_in_the_order_of_its_matrix(
     assert len(found["rows"][0]["confusion"]) == 6, said.out[:500]
 
 
-@pytest.mark.parametrize("batch", [owed("LOADER", 2), owed("LOADER", 8)])
+@pytest.mark.parametrize("batch", [2, 8])
 def test_19_one_picture_is_too_few(batch: int, recipe: Path, tmp_path: Path, run: Run) -> None:
     plain(tmp_path / "set", 1)
     words = ("pretrain", recipe, "--batch-size", batch, "--data", tmp_path / "set", "--out", tmp_path / "run")
@@ -678,7 +661,6 @@ def stopped(
     return tmp_path / "run"
 
 
-@owes("RUNS")
 def test_12a_a_set_that_has_moved(stopped: Path, tmp_path: Path, run: Run) -> None:
     whole = shutil.copytree(stopped, tmp_path / "whole")
     assert run("pretrain", "--resume", whole).code == 0
@@ -691,7 +673,6 @@ def test_12a_a_set_that_has_moved(stopped: Path, tmp_path: Path, run: Run) -> No
     assert _sum(stopped) == _sum(whole)
 
 
-@owes("RUNS")
 def test_12a_a_copy_of_a_set_is_the_same_set(stopped: Path, tmp_path: Path, run: Run) -> None:
     shutil.copytree(tmp_path / "set", tmp_path / "copy", copy_function=shutil.copyfile)  # with other times
     said = run("pretrain", "--resume", stopped, "--data", tmp_path / "copy")
@@ -726,7 +707,7 @@ def _swapped(folder: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "change", [_more, _fewer, _class_less, *(owed("RUNS", one) for one in (_another, _renamed, _swapped))]
+    "change", [_more, _fewer, _class_less, *(one for one in (_another, _renamed, _swapped))]
 )
 def test_12b_other_images_are_refused(
     change: Callable[[Path], None], stopped: Path, tmp_path: Path, run: Run
@@ -739,7 +720,6 @@ def test_12b_other_images_are_refused(
     assert str(now) in said.sentence, said.err
 
 
-@owes("RUNS")
 def test_12c_a_finished_run_tells_how_to_train_on(
     finished: Path, good_set: Path, tmp_path: Path, run: Run
 ) -> None:
@@ -810,7 +790,7 @@ class Frozen(Plain):
         self.requires_grad_(False)
 
 
-@pytest.mark.parametrize("module", [owed("RUNS", one) for one in (Twice, Tied, Extra, Frozen)])
+@pytest.mark.parametrize("module", [Twice, Tied, Extra, Frozen])
 def test_13a_to_c_what_cannot_be_saved_or_learn_is_found_before_the_first_step(
     module: type[Plain], good_set: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -820,9 +800,9 @@ def test_13a_to_c_what_cannot_be_saved_or_learn_is_found_before_the_first_step(
 @pytest.mark.parametrize(
     "make",
     [
-        owed("RUNS", lambda: Plain().double()),
-        owed("RUNS", lambda: torch.jit.script(Plain())),  # type: ignore[no-untyped-call]
-        owed("RUNS", lambda: Plain().to(torch.bfloat16)),
+        lambda: Plain().double(),
+        lambda: torch.jit.script(Plain()),  # type: ignore[no-untyped-call]
+        lambda: Plain().to(torch.bfloat16),
         lambda: Plain,
         lambda: "resnet18",
     ],
@@ -922,10 +902,10 @@ def test_14c_a_tilde_is_the_home_folder(
         {"recipe": {"epochs": 2.0}},
         {"recipe": {"batch_size": "8"}},
         {"recipe": {"seed": 0.5}},
-        owed("RUNS", {"recipe": {"warmup_epochs": "1"}}),
+        {"recipe": {"warmup_epochs": "1"}},
         {"recipe": {"epochs": True}},
     ],
-    ids=str,
+    ids=lambda wrong: " ".join(f"{name}={value}" for name, value in wrong.get("recipe", wrong).items()),
 )
 def test_14d_numbers_of_the_wrong_kind_are_refused(
     wrong: dict[str, Any], good_set: Path, tmp_path: Path
@@ -937,7 +917,6 @@ def test_14d_numbers_of_the_wrong_kind_are_refused(
     assert not (tmp_path / "run").exists()
 
 
-@owes("FILES")
 def test_14e_a_checkpoint_of_a_run_is_told_to_be_one(
     finished: Path, good_set: Path, tmp_path: Path, run: Run
 ) -> None:
@@ -951,7 +930,6 @@ def test_14e_a_checkpoint_of_a_run_is_told_to_be_one(
         assert "checkpoint of a run" in said.sentence, said.err
 
 
-@owes("FILES")
 def test_20_equal_runs_give_equal_files(good_set: Path, tmp_path: Path) -> None:
     (tmp_path / "recipe.json").write_text(json.dumps(small().to_json()))
     script = "import sys, byol; byol.pretrain(sys.argv[1], sys.argv[3], recipe=sys.argv[2], workers=0)"
@@ -969,12 +947,12 @@ def test_20_equal_runs_give_equal_files(good_set: Path, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     "left",
     [
-        owed("DOOR", {"LOCAL_RANK": "1"}),
-        owed("DOOR", {"LOCAL_RANK": "1", "RANK": "1"}),
-        owed("DOOR", {"LOCAL_RANK": "x"}),
-        owed("DOOR", {"LOCAL_RANK": "3", "WORLD_SIZE": ""}),
+        {"LOCAL_RANK": "1"},
+        {"LOCAL_RANK": "1", "RANK": "1"},
+        {"LOCAL_RANK": "x"},
+        {"LOCAL_RANK": "3", "WORLD_SIZE": ""},
     ],
-    ids=str,
+    ids=["LOCAL_RANK", "RANK too", "no number", "empty WORLD_SIZE"],
 )
 def test_15a_what_a_launcher_left_behind_swallows_no_message(
     left: dict[str, str], recipe: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, run: Run
@@ -989,12 +967,12 @@ def test_15a_what_a_launcher_left_behind_swallows_no_message(
 @pytest.mark.parametrize(
     "name",
     [
-        owed("DOOR", "WORLD_SIZE"),
+        "WORLD_SIZE",
         "RANK",
         "LOCAL_RANK",
         "LOCAL_WORLD_SIZE",
         "MASTER_ADDR",
-        owed("DOOR", "BYOL_CACHE"),
+        "BYOL_CACHE",
     ],
 )
 def test_15b_an_empty_variable_counts_as_unset(
@@ -1008,7 +986,6 @@ def test_15b_an_empty_variable_counts_as_unset(
     assert {path.name for path in tmp_path.iterdir()} <= {"run", "home"}
 
 
-@owes("DOOR")
 def test_15c_a_person_without_a_home(
     recipe: Path, good_set: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, run: Run
 ) -> None:
@@ -1029,7 +1006,6 @@ def test_15c_a_person_without_a_home(
         assert run(*words).code == 2
 
 
-@owes("DOOR")
 def test_15c_a_home_that_cannot_be_written(
     recipe: Path, good_set: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, run: Run
 ) -> None:
@@ -1060,7 +1036,6 @@ def _may_mount() -> bool:
     return bool(shutil.which("unshare")) and not subprocess.run(words, capture_output=True).returncode
 
 
-@owes("LOADER")
 @pytest.mark.skipif(not _may_mount(), reason="takes a mount of one's own")
 def test_16_little_shared_memory_ends_in_a_sentence(recipe: Path, tmp_path: Path) -> None:
     folder = plain(tmp_path / "set", 48)
@@ -1081,7 +1056,7 @@ def test_16_little_shared_memory_ends_in_a_sentence(recipe: Path, tmp_path: Path
         assert "--shm-size" in sentence, sentence
 
 
-@pytest.mark.parametrize("number", [owed("LOADER", signal.SIGKILL), owed("LOADER", signal.SIGSEGV)])
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGSEGV])
 def test_21_a_worker_that_dies_ends_in_a_sentence_and_a_checkpoint(
     number: int, recipe: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, run: Run
 ) -> None:
@@ -1101,7 +1076,6 @@ def test_21_a_worker_that_dies_ends_in_a_sentence_and_a_checkpoint(
     assert multiprocessing.active_children() == []
 
 
-@owes("LOADER")
 def test_22_a_script_without_a_guard_where_processes_are_spawned(recipe: Path, tmp_path: Path) -> None:
     plain(tmp_path / "set")
     script = tmp_path / "script.py"
