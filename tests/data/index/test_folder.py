@@ -3,6 +3,7 @@ import pickle
 import subprocess
 import sys
 from pathlib import Path
+from random import Random
 
 import numpy as np
 import pytest
@@ -119,6 +120,27 @@ def test_removed_file_and_folder_invalidate_the_cache(root: Path, cache: Path) -
     (root / "b" / "1.jpg").unlink()
     (root / "b").rmdir()
     assert len(index_folder(root, cache)) == 1
+
+
+def test_what_could_not_be_read_is_looked_for_again(root: Path, cache: Path, tmp_path: Path) -> None:
+    touch(root, "a.jpg")
+    (root / "b").symlink_to(tmp_path / "disk")
+    age(root)
+    assert names(index_folder(root, cache)) == ["a.jpg"]
+    (tmp_path / "disk").mkdir()  # is mounted now, which changes nothing in the folder itself
+    (tmp_path / "disk" / "1.jpg").touch()
+    assert names(index_folder(root, cache)) == ["a.jpg", "b/1.jpg"]
+
+
+@pytest.mark.parametrize("seed", range(40))
+def test_a_damaged_cache_file_ends_in_no_traceback(root: Path, cache: Path, seed: int) -> None:
+    index_splits(touch(root, *(f"{side}/{k}.jpg" for side in "ab" for k in range(9))), cache)
+    (file,) = cache.iterdir()
+    data, random = bytearray(file.read_bytes()), Random(seed)
+    for place in random.choices(range(min(600, len(data))), k=random.choice((1, 3, 30))):  # the headers
+        data[place] = random.randrange(256)
+    file.write_bytes(data)
+    index_splits(root, cache)
 
 
 def test_directory_touched_a_moment_ago_is_not_trusted(root: Path, cache: Path) -> None:

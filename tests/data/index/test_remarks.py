@@ -137,6 +137,15 @@ def test_an_image_in_two_classes_is_told(root: Path) -> None:
     assert "1 image is in two classes, byte for byte: ant/1.jpg is bee/7.jpg, for one." in notes(root)
 
 
+def test_a_folder_that_was_copied_into_another_is_told(root: Path) -> None:
+    touch(root, *of("phone/2023"), *of("phone/2023 (copy)"), "phone/1.jpg")
+    for name in (*of("phone/2023"), *of("phone/2023 (copy)")):
+        (root / name).write_text(name[-5:])
+    assert (
+        "2 images are there twice, byte for byte: phone/2023 (copy)/0.jpg is phone/2023/0.jpg, for one."
+    ) in notes(root)
+
+
 def test_links_and_pipes_are_told(root: Path) -> None:
     touch(root, "1.jpg")
     (root / "round.jpg").symlink_to("round.jpg")

@@ -1,7 +1,7 @@
-"""Pictures that lie in two classes: in a large set they are looked for in a part of it."""
+"""Pictures that lie in two classes, or in two folders: in a large set they are looked for in a part of it."""
 
 import os
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -13,8 +13,8 @@ _READ = 2_000  # files of equal size that are read
 _BYTES = 256 << 20  # of all that are read
 
 
-def in_two_classes(root: Path, names: Sequence[str], labels: Sequence[str]) -> list[tuple[str, str]]:
-    """Return pairs of files that hold the same bytes and have different labels.
+def copies(root: Path, names: Sequence[str], labels: Sequence[str]) -> list[tuple[str, str]]:
+    """Return pairs of files that hold the same bytes and have different labels, or lie in different folders.
 
     Of more than `_MOST` files those are compared that share their name with a file of another folder, up to
     that number, since what was copied keeps its name.
@@ -22,14 +22,11 @@ def in_two_classes(root: Path, names: Sequence[str], labels: Sequence[str]) -> l
     Args:
         root: the folder that names are relative to.
         names: of the images.
-        labels: of each.
+        labels: of each, or their folders.
     """
     chosen: Iterable[int] = range(len(names))
     if len(names) > _MOST:
-        by_name: defaultdict[str, list[int]] = defaultdict(list)
-        for i, name in enumerate(names):
-            by_name[name[name.rfind("/") + 1 :]].append(i)
-        chosen = [i for same in by_name.values() if len(same) > 1 for i in same][:_MOST]
+        chosen = _of_shared_names([name[name.rfind("/") + 1 :] for name in names])
     by_size: defaultdict[int, list[int]] = defaultdict(list)
     for i in chosen:
         with suppress(OSError, ValueError):
@@ -49,3 +46,15 @@ def in_two_classes(root: Path, names: Sequence[str], labels: Sequence[str]) -> l
                 if labels[j] != labels[i]:
                     pairs.append((names[j], names[i]))
     return pairs
+
+
+def _of_shared_names(names: Sequence[str]) -> list[int]:
+    """Return the positions of about `_MOST` names that are there more than once, equal ones together."""
+    if len(set(names)) == len(names):
+        return []
+    chosen, total = set[str](), 0
+    for name, count in Counter(names).items():
+        if count > 1 and total < _MOST:
+            chosen.add(name)
+            total += count
+    return [i for i, name in enumerate(names) if name in chosen]

@@ -3,10 +3,10 @@
 from collections import Counter
 from pathlib import Path
 
-from byol.data.index.copies import in_two_classes
+from byol.data.index.copies import copies
 from byol.data.index.naming import ORDER, split_of
-from byol.data.index.paths import FolderIndex, Found, cache_file, count_classes, load, write
-from byol.data.index.remarks import in_two_classes_of, of_classes, of_labels, of_splits, of_walk
+from byol.data.index.paths import UNKNOWN, FolderIndex, Found, cache_file, count_classes, load, write
+from byol.data.index.remarks import of_classes, of_copies, of_labels, of_splits, of_walk
 from byol.data.index.walking import SUFFIXES, Walked, walk
 from byol.errors import UserError
 
@@ -67,7 +67,9 @@ def _index(root: Path, cache: Path, by_split: bool) -> dict[str, FolderIndex]:
     for split, folder in splits.items():
         inside = [name for name in names if name.startswith(folder)] if folder else names
         found[split] = Found(inside, _labels(inside, len(folder)))
-    return write(cached, root, walked.stamps, found, _notes(root, walked, splits, found))
+    # What cannot be read may become readable without a change of any time stamp, so it is looked for again.
+    stamps = walked.stamps if not (walked.closed or walked.broken) else {**walked.stamps, str(root): UNKNOWN}
+    return write(cached, root, stamps, found, _notes(root, walked, splits, found))
 
 
 def _no_image(root: Path, walked: Walked) -> str:
@@ -83,7 +85,11 @@ def _notes(root: Path, walked: Walked, splits: dict[str, str], found: dict[str, 
     for split, (names, labels, _) in found.items():
         notes += of_labels(splits[split], names, labels is not None, walked.folders)
         if labels is not None:
-            notes += in_two_classes_of(in_two_classes(root, names, labels))
+            notes += of_copies(copies(root, names, labels), "in two classes")
+        else:
+            notes += of_copies(
+                copies(root, names, [name[: name.rfind("/") + 1] for name in names]), "there twice"
+            )
     return notes + of_walk(walked)
 
 

@@ -5,10 +5,10 @@ import stat
 from collections.abc import Iterator
 from pathlib import Path
 
-from byol.data.index.copies import in_two_classes
+from byol.data.index.copies import copies
 from byol.data.index.naming import ORDER
 from byol.data.index.paths import FolderIndex, Found, cache_file, count_classes, load, stamp, write
-from byol.data.index.remarks import counted, in_two_classes_of, named, of_classes
+from byol.data.index.remarks import counted, named, of_classes, of_copies
 from byol.data.index.rows import TABLES, Row, Table, read_rows
 from byol.errors import UserError
 
@@ -67,7 +67,7 @@ def _notes(file: Path, found: dict[str, Found], repeated: int) -> list[str]:
         notes.append(f"{counted(repeated, 'row names', 'rows name')} an image again, which counts once.")
     for names, labels, has_several in found.values():
         if labels is not None and not has_several:
-            notes += in_two_classes_of(in_two_classes(file.parent, names, labels))
+            notes += of_copies(copies(file.parent, names, labels), "in two classes")
     return notes
 
 

@@ -12,6 +12,7 @@ from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+from tokenize import TokenError
 from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
@@ -27,7 +28,7 @@ from byol.system.home import expanded
 
 _FORMAT = 3  # raise it whenever the layout of the cache file changes
 _CLOCK_NS = 2_000_000_000  # tick of the coarsest file system clock (FAT)
-_UNKNOWN = -1  # a stamp that no file has
+UNKNOWN = -1  # a stamp that no file has
 _UNREADABLE = (  # what reading a damaged cache file raises
     OSError,
     ValueError,
@@ -38,6 +39,7 @@ _UNREADABLE = (  # what reading a damaged cache file raises
     SyntaxError,
     MemoryError,
     RecursionError,
+    TokenError,
 )
 
 
@@ -127,12 +129,11 @@ class Found(NamedTuple):
 
 def count_classes(found: Mapping[str, Found]) -> Counter[str]:
     """Return how many images each class has, in all splits together."""
-    return Counter(
-        name
-        for split in found.values()
-        for label in split.labels or ()
-        for name in (several(label) if split.has_several else [label])
-    )
+    counts: Counter[str] = Counter()
+    for _, labels, has_several in found.values():
+        names = (name for label in labels or () for name in several(label)) if has_several else labels
+        counts.update(names or ())
+    return counts
 
 
 def several(label: str) -> list[str]:
@@ -143,7 +144,7 @@ def several(label: str) -> list[str]:
 def stamp(status: os.stat_result) -> int:
     """Return the time stamp of a file or directory."""
     # What changed a moment ago can change again without its time stamp moving, so that one is not trusted.
-    return status.st_mtime_ns if time.time_ns() - status.st_mtime_ns > _CLOCK_NS else _UNKNOWN
+    return status.st_mtime_ns if time.time_ns() - status.st_mtime_ns > _CLOCK_NS else UNKNOWN
 
 
 def cache_file(cache: Path, kind: str, source: Path) -> Path:

@@ -101,11 +101,10 @@ def passed_over_of(suffixes: Mapping[str, int]) -> str:
     return f"{counted(sum(suffixes.values()), 'file')} passed over: {', '.join(shown)}{how}."
 
 
-def in_two_classes_of(pairs: Sequence[tuple[str, str]]) -> list[str]:
-    """Return what is to be said of images that lie in two classes."""
+def of_copies(pairs: Sequence[tuple[str, str]], where: str) -> list[str]:
+    """Return what is to be said of images that are in two classes, or in two folders."""
     return [
-        f"{counted(len(pairs), 'image is', 'images are')} in two classes, byte for byte: {one} is {two}, "
-        "for one."
+        f"{counted(len(pairs), 'image is', 'images are')} {where}, byte for byte: {one} is {two}, for one."
         for one, two in pairs[:1]
     ]
 

@@ -105,18 +105,17 @@ def _look_into(path: str, folder: str, found: Walked) -> list[str]:
                 if entry.is_dir():
                     if not is_left_behind(name):
                         below.append(f"{folder}{name}/")
-                elif name[name.rfind(".") :].lower() not in images:
-                    if not is_left_behind(name):
-                        found.passed_over[suffix(name)] += 1
                 elif entry.is_file():
-                    names.append(folder + name)
+                    if name[name.rfind(".") :].lower() in images:
+                        names.append(folder + name)
+                    elif not is_left_behind(name):
+                        found.passed_over[suffix(name)] += 1
                 else:
-                    kind = (
-                        found.broken
-                        if entry.is_symlink() and not Path(path, name).exists()
-                        else found.special
-                    )
-                    kind.append(folder + name)
+                    (found.broken if _leads_nowhere(entry) else found.special).append(folder + name)
             except OSError:  # links that lead in a circle
                 found.broken.append(folder + name)
     return below
+
+
+def _leads_nowhere(entry: os.DirEntry[str]) -> bool:
+    return entry.is_symlink() and not Path(entry.path).exists()
