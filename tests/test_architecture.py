@@ -83,14 +83,14 @@ LAYERS = [  # a module imports only rows below its own, or its own row's folder
     {
         "system.cache",
         "system.digest",
+        "system.ending",
         "system.files",
-        "system.launched",
         "system.lock",
         "system.progress",
         "system.stop",
         "system.stopwatch",
     },
-    {"system.home", "system.terminal"},
+    {"system.home", "system.launched", "system.terminal"},
     {"answer", "errors"},
 ]
 ROW = {name: number for number, row in enumerate(LAYERS) for name in row}

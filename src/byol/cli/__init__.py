@@ -7,90 +7,125 @@ function's `signature` and are read in `parsing`. `pages` are the help, `printin
 
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import TYPE_CHECKING
 
 from byol.errors import Interrupted, UserError
+from byol.system.ending import Ending, Terminated, fill_standard_streams, leave
 from byol.system.launched import speaker
-from byol.system.terminal import tell, write_line, write_lines
+from byol.system.terminal import tell, write_lines
 
 if TYPE_CHECKING:
-    from byol.cli.verbs import Verb
+    from byol.cli.command import Command
 
 
 def main(words: Sequence[str] | None = None) -> int:
     """Run one command; return its exit code.
 
     0 done, 2 a wrong use, 5 a run that diverged, 128 + signal when stopped; `compare` has 3 and 4 too.
+
+    Args:
+        words: of the command; None for those of this process, which then is ours: it answers signals, and
+            one that a signal has ended does not return from here.
     """
+    if words is not None:
+        return _ended(words, nullcontext)
+    fill_standard_streams()
+    code = _ended(sys.argv[1:], Ending(_break_off).holding)
+    if code > 128:
+        leave(code)
+    return code
+
+
+def _ended(words: Sequence[str], working: Callable[[], AbstractContextManager[None]]) -> int:
+    """Run one command to its end, its function in a context, and say in a sentence what kept it from it."""
     try:
-        code = _run(list(sys.argv[1:] if words is None else words))
-        sys.stdout.flush()  # here, where a pipe that is closed can still be told from an error
-        return code
+        return _run(list(words), working)
     except (UserError, Interrupted) as ended:
         _tell(f"{ended}")
         return ended.exit_code
+    except Terminated:
+        return 143
     except KeyboardInterrupt:
-        _tell("broken off; what was last saved is still there.")
+        _break_off()
         return 130
-    except BrokenPipeError:  # whoever read us has had enough
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 0
     except OSError as error:  # no permission, a full disk: what the system says, without our call stack
         _tell(f"{error.filename or 'the system'}: {error.strerror or error}.")
         return 2
 
 
-def _run(words: list[str]) -> int:
+@contextmanager
+def _written() -> Iterator[None]:
+    """Context in which the answer is written. A reader who has had enough, as `head` has, is no error."""
+    try:
+        yield
+        if sys.stdout is not None and not sys.stdout.closed:
+            sys.stdout.flush()
+    except OSError as error:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # what is left is not tried again
+        if not isinstance(error, BrokenPipeError):
+            raise UserError(f"the answer cannot be written: {error.strerror or error}.") from error
+
+
+def _break_off() -> None:
+    _tell("broken off; what was last saved is still there.")
+
+
+def _run(words: list[str], working: Callable[[], AbstractContextManager[None]]) -> int:
+    asked = _understood(words)
+    if isinstance(asked, str):
+        with _written():
+            write_lines(sys.stdout, asked)
+        return 0
+    from byol.cli.parsing import arguments_of
+    from byol.cli.printing import show
+
+    given, as_json = arguments_of(asked)
+    code = 0
+    with working():
+        answer = asked.function(**given)
+        with _written():
+            code = show(answer, as_json=as_json)
+    return code
+
+
+def _understood(words: list[str]) -> "str | Command":
+    """Return what words ask for: a page, or a command whose function is to be called."""
     from byol.cli.verbs import find
 
     if not words or words[0] in ("-h", "--help", "help"):
         from byol.cli.pages import overview
 
-        write_lines(sys.stdout, overview())
-        return 0
+        return overview()
     if words[0] == "--version":
         from importlib.metadata import version
 
-        write_line(sys.stdout, version("byol"))
-        return 0
+        return version("byol")
     if words[0] == "completion":
         from byol.cli.completion import script
 
-        write_lines(sys.stdout, script(words[1:]))
-        return 0
+        return script(words[1:])
     name, verb, rest = find(_resumed(words))
     if name == "eval":
         from byol.cli.pages import protocols
 
         if rest and not {"-h", "--help", "--help-all"} & set(rest):
             raise UserError(f"say which protocol: byol eval {verb.usage}.")
-        write_lines(sys.stdout, protocols())
-        return 0
-    return _call(name, verb, rest)
-
-
-def _call(name: str, verb: "Verb", words: list[str]) -> int:
-    """Call the function of a verb, or print its help."""
+        return protocols()
     from byol.cli.command import Command
 
-    asked = {"-h", "--help", "--help-all"} & set(words)
-    command = Command(name, verb, [word for word in words if word not in asked])
+    asked = {"-h", "--help", "--help-all"} & set(rest)
+    command = Command(name, verb, [word for word in rest if word not in asked])
     if "--help-all" in asked:
         from byol.cli.parsing import full_help
 
-        write_lines(sys.stdout, full_help(command).rstrip("\n"))
-    elif asked or (verb.lists in verb.words and not words):
+        return full_help(command).rstrip("\n")
+    if asked or (verb.lists in verb.words and not rest):
         from byol.cli.pages import page
 
-        write_lines(sys.stdout, page(command))
-    else:
-        from byol.cli.parsing import arguments_of
-        from byol.cli.printing import show
-
-        given, as_json = arguments_of(command)
-        return show(command.function(**given), as_json=as_json)
-    return 0
+        return page(command)
+    return command
 
 
 def _resumed(words: list[str]) -> list[str]:

@@ -45,6 +45,11 @@ def _print_table(rows: list[list[str]]) -> None:
         table.add_column(title, no_wrap=width <= _SENTENCE)
     for row in cells[1:]:
         table.add_row(*row)
-    console = Console(file=sys.stdout, highlight=False)
+
+    class Pipe(Console):
+        def on_broken_pipe(self) -> None:
+            raise  # noqa: PLE0704 - the error that is being handled; rich would end the process with 1
+
+    console = Pipe(file=sys.stdout, highlight=False)
     console.width = max(console.width, sum(min(width, _SENTENCE) + 2 for width in widths))
     console.print(table)

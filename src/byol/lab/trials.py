@@ -103,7 +103,7 @@ def start(run: Trial, threads: int) -> "subprocess.Popen[bytes]":
             stderr=log,
             env={**os.environ, "OMP_NUM_THREADS": str(threads)},
             start_new_session=True,  # Ctrl-C is for the laboratory, which passes it on once
-            preexec_fn=_end_with_parent,
+            preexec_fn=_end_with_parent if sys.platform == "linux" else None,
         )
 
 
@@ -124,9 +124,8 @@ def _failure(path: Path) -> Path:
 
 def _end_with_parent() -> None:
     # Without this a laboratory that is killed leaves runs behind, and the next one would write beside them.
-    if sys.platform == "linux":
-        set_death_signal = 1  # PR_SET_PDEATHSIG of prctl.h
-        ctypes.CDLL(None).prctl(set_death_signal, signal.SIGTERM)
+    set_death_signal = 1  # PR_SET_PDEATHSIG of prctl.h
+    ctypes.CDLL(None).prctl(set_death_signal, signal.SIGTERM)
 
 
 def _read(path: Path) -> dict[str, Any] | None:

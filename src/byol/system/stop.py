@@ -7,7 +7,11 @@ from typing import Any
 
 
 class StopRequest:
-    """Context in which Ctrl-C and SIGTERM set `received` instead of breaking off; a second Ctrl-C does."""
+    """Context in which Ctrl-C and SIGTERM set `received` instead of breaking off; a second Ctrl-C does.
+
+    The second is answered as it was before the context: by `KeyboardInterrupt`, or where the process is the
+    command line's, by its end (`byol.system.ending`).
+    """
 
     def __init__(self) -> None:
         self.received: int | None = None
@@ -27,5 +31,8 @@ class StopRequest:
 
     def _note(self, number: int, frame: FrameType | None) -> None:
         if self.received is not None and number == signal.SIGINT:
+            before = self._before.get(number)
+            if callable(before):
+                before(number, frame)
             raise KeyboardInterrupt
         self.received = number
