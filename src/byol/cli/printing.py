@@ -48,7 +48,7 @@ def _print_table(rows: list[list[str]]) -> None:
 
     class Pipe(Console):
         def on_broken_pipe(self) -> None:
-            raise  # noqa: PLE0704 - the error that is being handled; rich would end the process with 1
+            raise  # what is being handled; rich would end the process with code 1
 
     console = Pipe(file=sys.stdout, highlight=False)
     console.width = max(console.width, sum(min(width, _SENTENCE) + 2 for width in widths))
