@@ -132,7 +132,8 @@ def in_step(
             if batch is None:
                 return
             if processes.max_over_ranks(bool(batch.bad)) == (1,):
-                batch = replace(batch, bad=tuple(one for bad in processes.gathered(batch.bad) for one in bad))
+                found = processes.gathered(batch.bad)
+                batch = replace(batch, bad=tuple(Bad(*one) for bad in found for one in bad))
             yield batch
 
 

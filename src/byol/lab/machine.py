@@ -1,7 +1,6 @@
 """What a measurement of speed depends on beside the code, and what a call takes of the memory."""
 
 import gc
-import os
 import platform
 from collections.abc import Callable
 from pathlib import Path
@@ -9,7 +8,7 @@ from typing import Any
 
 import torch
 
-from byol.system.device import processor_name, usable_cores
+from byol.system.device import memory_bytes, processor_name, usable_cores
 
 
 def peak_bytes(run: Callable[[], object], device: torch.device) -> int | None:
@@ -47,7 +46,7 @@ def machine(device: torch.device) -> dict[str, Any]:
         "processor": processor_name(),
         "cores": usable_cores(),
         "threads": torch.get_num_threads(),
-        "memory_bytes": os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"),
+        "memory_bytes": memory_bytes(),
         "python": platform.python_version(),
         "torch": torch.__version__,
     }

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from byol.data.images import Images
 from byol.data.loader import batches
-from byol.page.plots import draw_baselines, label, new_figure, save_figure
+from byol.page.plots import draw_baselines, label, new_figure, save_figure, title
 from byol.recipe.spec import Recipe
 from byol.run.folder import RunFolder
 from byol.run.record import read
@@ -29,7 +29,7 @@ def draw_figure(folder: RunFolder, recipe: Recipe, images: Images) -> None:
     figure = new_figure(9.0, 3.0)
     left, right = figure.subplots(1, 2, width_ratios=(1.5, 1.0))
     left.imshow(_sheet(recipe, images), interpolation="nearest")
-    left.set_title(f"{recipe.name}: images, view 1, view 2", fontsize=9)
+    title(left, f"{recipe.name}: images, view 1, view 2")
     left.axis("off")
     _curves(right, events)
     save_figure(figure, folder.figure)

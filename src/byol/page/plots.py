@@ -1,10 +1,12 @@
 """How pictures with axes look here; matplotlib is imported when the first is drawn."""
 
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from byol.system.files import whole_file
+from byol.system.terminal import printable
 
 
 def new_figure(width: float, height: float) -> Any:
@@ -26,6 +28,11 @@ def draw_baselines(draw: Callable[..., object], *, pixels: float, random: float)
     draw(random, linestyle=":", color="C2", label="random initialization")
 
 
+def title(axes: Any, text: str) -> None:
+    """Write text above axes as it is: what stands between two dollars is no formula here."""
+    axes.set_title(printable(text), fontsize=9, parse_math=False)
+
+
 def label(axes: Any, *, x: str = "", y: str = "") -> None:
     """Name axes, with their units, and put a faint grid behind them."""
     axes.set_xlabel(x, fontsize=8)
@@ -36,5 +43,7 @@ def label(axes: Any, *, x: str = "", y: str = "") -> None:
 
 def save_figure(figure: Any, path: Path) -> None:
     """Write a figure as PNG; the same figure gives the same file with the same version of matplotlib."""
-    with whole_file(path, is_only_writer=True) as stream:
+    with whole_file(path, is_only_writer=True) as stream, warnings.catch_warnings():
+        # A letter that the font lacks, as of a name in Chinese, is drawn as a box.
+        warnings.filterwarnings("ignore", message=".*[Gg]lyph.*")
         figure.savefig(stream, format="png", dpi=150, metadata={"Software": "byol"})

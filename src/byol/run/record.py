@@ -1,12 +1,18 @@
 """Records of a run: one JSON object per line, and the same numbers as TensorBoard event files."""
 
+import errno
 import json
 import math
+import shlex
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-from byol.system.files import write_text
+from byol.errors import UserError
+from byol.run.events import EventFile
+from byol.system.files import write_all, write_text
 
 
 class Recorder:
@@ -15,24 +21,48 @@ class Recorder:
     Args:
         path: of the JSONL file.
         step: events after this step are dropped first, because a resumed run will write them again.
+
+    Raises:
+        UserError: they cannot be written.
     """
 
     def __init__(self, path: Path, step: int = 0) -> None:
-        from torch.utils.tensorboard import SummaryWriter
-
-        if path.exists():
-            _forget_after(path, step)
-        self._file = path.open("a", buffering=1)
-        self._board = SummaryWriter(str(path.parent / "tensorboard"), purge_step=step + 1)
+        self._folder = path.parent
+        with self._told(), ExitStack() as opened:
+            if path.exists():
+                _forget_after(path, step)
+            self._file = opened.enter_context(path.open("ab", buffering=0))
+            self._board = opened.enter_context(EventFile(path.parent / "tensorboard", purge_step=step + 1))
+            self._opened = opened.pop_all()
 
     def write(self, kind: str, step: int, **values: Any) -> None:
-        """Append one event; a number that is not finite is written as null, which JSON can hold."""
+        """Append one event; a number that is not finite is written as null, which JSON can hold.
+
+        Raises:
+            UserError: it cannot be written.
+        """
         event = {"kind": kind, "step": step, **values}
         clean = {k: None if isinstance(v, float) and not math.isfinite(v) else v for k, v in event.items()}
-        self._file.write(json.dumps(clean, allow_nan=False) + "\n")
-        for name, value in values.items():
-            if isinstance(value, (int, float)) and not isinstance(value, bool):
-                self._board.add_scalar(f"{kind}/{name}", value, step)
+        numbers = {
+            f"{kind}/{name}": float(value)
+            for name, value in values.items()
+            if isinstance(value, (int, float)) and not isinstance(value, bool)
+        }
+        with self._told():
+            write_all(self._file, f"{json.dumps(clean, allow_nan=False)}\n".encode())
+            self._board.scalars(step, numbers)
+
+    @contextmanager
+    def _told(self) -> Iterator[None]:
+        """Context in which what the system says becomes a sentence."""
+        try:
+            yield
+        except OSError as error:
+            why = "the disk is full" if error.errno == errno.ENOSPC else error.strerror or str(error)
+            raise UserError(
+                f"the records of the run in {self._folder} cannot be written: {why}. Make room or take what "
+                f"is in the way aside, then use --resume {shlex.quote(str(self._folder))}."
+            ) from error
 
     def __enter__(self) -> "Recorder":
         return self
@@ -40,8 +70,7 @@ class Recorder:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._file.close()
-        self._board.close()
+        self._opened.close()
 
 
 class NullRecorder:

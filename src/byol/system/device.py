@@ -93,3 +93,11 @@ def keep_freed_memory() -> None:
         libc.mallopt(mmap_threshold, 32 << 20)  # the largest value that glibc takes
         libc.mallopt(trim_threshold, 2**31 - 1)
         libc.mallopt(top_pad, 64 << 20)
+
+
+def memory_bytes() -> int | None:
+    """Return how much memory the machine has; None where the system does not say."""
+    try:
+        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    except (AttributeError, ValueError, OSError):
+        return None

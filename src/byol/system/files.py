@@ -75,6 +75,16 @@ def whole_file(path: Path, *, is_only_writer: bool = False, is_synced: bool = Fa
         temporary.unlink(missing_ok=True)
 
 
+def write_all(stream: IO[bytes], data: bytes) -> None:
+    """Write all bytes to an unbuffered file, which by itself may take a part of them and say nothing.
+
+    Raises:
+        OSError: the system takes no more: the disk is full.
+    """
+    while data:
+        data = data[stream.write(data) :]
+
+
 def write_text(path: Path, text: str) -> None:
     """Write a text file whole: a reader never sees half of it."""
     with whole_file(path, is_only_writer=True) as stream:

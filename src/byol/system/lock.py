@@ -1,16 +1,41 @@
 """One process at a time."""
 
 import errno
-import fcntl
 import os
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import IO
 
 from byol.errors import UserError
 
 # What file systems say that cannot lock; nothing can be held there, and work goes on without.
 _NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP)
+
+
+try:
+    import fcntl
+
+    def _take(file: IO[str], *, waits: bool, for_us: bool) -> None:
+        """Lock a file, for this process alone where it is `for_us`, else for what it forks too."""
+        mode = fcntl.LOCK_EX if waits else fcntl.LOCK_EX | fcntl.LOCK_NB
+        (fcntl.lockf if for_us else fcntl.flock)(file, mode)
+
+except ImportError:  # Windows
+    import msvcrt
+
+    def _take(file: IO[str], *, waits: bool, for_us: bool) -> None:
+        """Lock a byte far behind what stands in the file, which others may go on reading."""
+        while True:
+            file.seek(1 << 30)
+            try:
+                msvcrt.locking(file.fileno(), msvcrt.LK_NBLCK, 1)  # type: ignore[attr-defined]
+                return
+            except OSError as error:
+                if not waits:
+                    raise BlockingIOError(errno.EAGAIN, "another process holds it") from error
+            time.sleep(0.1)
 
 
 @contextmanager
@@ -21,7 +46,7 @@ def exclusive_lock(lock: Path) -> Iterator[None]:
         lock: a file in a folder that exists; it is made where it is missing, and stays.
     """
     with lock.open("w") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
+        _take(file, waits=True, for_us=False)
         yield
 
 
@@ -41,7 +66,7 @@ def held(lock: Path, refusal: str) -> Iterator[None]:
     """
     with lock.open("a+", errors="replace") as file:
         try:
-            fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            _take(file, waits=False, for_us=True)
         except (BlockingIOError, PermissionError) as error:  # POSIX allows both
             file.seek(0)
             raise UserError(refusal.replace("{holder}", file.read().strip() or "unknown")) from error

@@ -19,6 +19,7 @@ from torch import Tensor
 from byol.errors import UserError
 from byol.system.device import Device, PrecisionName, pick_device, usable_cores
 from byol.system.launched import launch, missing
+from byol.system.sent import from_rank_zero, gather
 from byol.system.terminal import tell
 
 P = ParamSpec("P")
@@ -67,12 +68,8 @@ class Processes:
         return tuple(numbers.tolist())
 
     def gathered(self, value: T) -> list[T]:
-        """Return the values of all processes in the order of their ranks; they are pickled."""
-        values: list[Any] = [value]
-        if self.host is not None:
-            values *= self.world_size
-            torch.distributed.all_gather_object(values, value, self.host)
-        return values
+        """Return the values of all processes in the order of their ranks: JSON values, tuples, tensors."""
+        return [value] if self.host is None else gather(value, self.host)
 
     def rows(self, rows: Tensor) -> Tensor:
         """Return the rows (B', ...) of all processes below each other, on the device of this one's."""
@@ -101,14 +98,14 @@ class Processes:
             raise mine or UserError(sentences[0])
 
     def on_rank_zero(self, work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
-        """Let rank 0 do something while the others wait; return to all what it returned."""
-        result: list[Any] = [None]
+        """Let rank 0 do something while the others wait; return to all what it returned (see `gathered`)."""
+        result: Any = None
         with self.agreed():
             if self.is_rank_zero:
-                result = [work(*args, **kwargs)]
+                result = work(*args, **kwargs)
         if self.host is not None:
-            torch.distributed.broadcast_object_list(result, 0, self.host)
-        return result[0]  # type: ignore[no-any-return]
+            result = from_rank_zero(result, self.host)
+        return result  # type: ignore[no-any-return]
 
     @contextmanager
     def in_turn(self) -> Iterator[None]:

@@ -156,7 +156,8 @@ def _train(asked: Request) -> Run:
         _name_bad(images.bad, learner.bad_files, progress)
 
         stream = _stream(asked, images, device, processes, first_step, total_steps)
-        writer = Recorder(folder.metrics, first_step) if processes.is_rank_zero else NullRecorder()
+        with processes.agreed():
+            writer = Recorder(folder.metrics, first_step) if processes.is_rank_zero else NullRecorder()
         with writer as recorder, StopRequest() as stop, closing(stream):
             for batch in stream:
                 # ---- the step ---------------------------------------------------------------
@@ -196,7 +197,8 @@ def _train(asked: Request) -> Run:
                         "images_per_second": rate,
                     }
                     learner.losses.clear()
-                    recorder.write("train", step, **record)
+                    with processes.agreed():
+                        recorder.write("train", step, **record)
                     eta = duration((total_steps - step) * recipe.batch_size / rate)
                     progress.show(live_line(step, total_steps, record, eta, scores), last=step == total_steps)
                     for warning in guard.heed(step, record):
@@ -205,7 +207,8 @@ def _train(asked: Request) -> Run:
                 if judge.has_labels and timeline.is_judged(step):
                     with watch.aside():
                         scores = processes.on_rank_zero(judge.scores, learner, quick=True)
-                    recorder.write("knn", step, **scores)
+                    with processes.agreed():
+                        recorder.write("knn", step, **scores)
 
                 is_last = step == total_steps
                 is_late = time.monotonic() - saved_at >= asked.checkpoint_seconds
