@@ -28,7 +28,7 @@ def cache_folder() -> Path:
         ) from error
     if not os.access(folder, os.W_OK | os.X_OK):
         raise UserError(f"the cache {folder} cannot be written; {_REMEDY}.")
-    if os.name == "posix":
+    if hasattr(os, "getuid"):
         if found.st_uid != os.getuid():
             raise UserError(
                 f"the cache {folder} belongs to user {found.st_uid}, who could change what lies in it; "

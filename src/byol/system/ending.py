@@ -92,7 +92,8 @@ class Ending:
         reader, writer = os.pipe()
         os.set_blocking(writer, False)
         signal.set_wakeup_fd(writer, warn_on_full_buffer=False)
-        os.register_at_fork(after_in_child=_be_deaf)
+        if hasattr(os, "register_at_fork"):
+            os.register_at_fork(after_in_child=_be_deaf)
         threading.Thread(target=self._hear, args=(reader,), name="signals", daemon=True).start()
 
     def _hear(self, reader: int) -> None:

@@ -22,8 +22,8 @@ def expanded(path: str | os.PathLike[str], remedy: str = "give the whole path") 
         home = os.environ.get("HOME") or _entered_home()
         if home is None:
             raise UserError(
-                f"{given} begins at the home folder, but HOME is not set and the system does not know user "
-                f"{os.getuid()}: {remedy}, or set HOME."
+                f"{given} begins at the home folder, but HOME is not set and the system does not know this "
+                f"user: {remedy}, or set HOME."
             )
         return Path(home, rest)
     try:
@@ -37,9 +37,9 @@ def expanded(path: str | os.PathLike[str], remedy: str = "give the whole path") 
 
 def _entered_home() -> str | None:
     """Return the home folder that the system has entered for this user."""
-    import pwd
-
     try:
+        import pwd
+
         return pwd.getpwuid(os.getuid()).pw_dir
-    except KeyError:
+    except (ImportError, KeyError):
         return None
