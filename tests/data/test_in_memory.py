@@ -1,5 +1,6 @@
 import os
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -35,7 +36,7 @@ def test_second_opening_decodes_only_the_sample(
     first = opened(root, cache)
     calls: list[int] = []
 
-    def counted(data: bytes) -> Decoded | Jpeg:
+    def counted(data: bytes, pixel_range: Any = None) -> Decoded | Jpeg:
         calls.append(len(data))
         return opened_image(data)
 

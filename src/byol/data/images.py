@@ -18,6 +18,7 @@ from torch import Tensor
 
 from byol.data.identity import Identity, contents_of, identify
 from byol.data.image.decode import Decoded, Jpeg, UndecodableImage
+from byol.data.image.depth import PixelRange
 from byol.data.image.resample import (
     central_box,
     crop_resize,
@@ -41,6 +42,11 @@ _GROUP = 8
 @runtime_checkable
 class Images(Items, Protocol):
     """A set of images, wherever they are."""
+
+    @property
+    def pixel_range(self) -> PixelRange | None:
+        """What became black and white where there were more than 8 bits a sample; None where nobody said."""
+        ...
 
     def size(self, i: int) -> tuple[int, int]:
         """Return height and width of image i in pixels.
@@ -108,6 +114,7 @@ class InMemory:
         name: gives image i its name.
         known: gives the identity of the set that the images come from, bad ones included; by default it is
             that of the images.
+        pixel_range: as of `Images`.
         device: where crops are made; by default where the images are.
     """
 
@@ -118,6 +125,7 @@ class InMemory:
     notes: tuple[str, ...] = ()
     name: Callable[[int], str] = str
     known: Callable[[], Identity] | None = None
+    pixel_range: PixelRange | None = None
     device: torch.device | None = None
 
     in_memory: ClassVar[bool] = True
@@ -209,6 +217,11 @@ class Files:
         """As of `Items`."""
         return self.index.notes
 
+    @property
+    def pixel_range(self) -> PixelRange | None:
+        """As of `Images`."""
+        return self.index.pixel_range
+
     def name(self, i: int) -> str:
         """Return the name of image i: of a file, its path relative to the set's folder."""
         return self.index.name(i)
@@ -285,7 +298,8 @@ class Files:
     def digest(self) -> str:
         """Return a hex digest of names and labels, and of sizes and time stamps or what stands for them."""
         names = "\0".join(self.name(i) for i in range(len(self)))
-        return digest(names, self.index.stamps(), *_labels(self))
+        said = () if self.pixel_range is None else (str(self.pixel_range.to_json()),)
+        return digest(names, self.index.stamps(), *_labels(self), *said)
 
 
 def _labels(images: Images) -> tuple[str | NDArray[np.int64], ...]:

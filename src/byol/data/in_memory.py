@@ -45,7 +45,13 @@ def keep_in_memory(
     if (pixels := index.pixels()) is not None:
         mapped = torch.from_numpy(pixels).permute(0, 3, 1, 2)
         return InMemory(
-            mapped, index.labels, index.classes, notes=index.notes, name=index.name, known=index.identity
+            images=mapped,
+            labels=index.labels,
+            classes=index.classes,
+            notes=index.notes,
+            name=index.name,
+            known=index.identity,
+            pixel_range=index.pixel_range,
         )
     decoded = _mapped(index, size, cache) if index.is_stored else _decoded(index, size)
     if decoded is None:
@@ -60,6 +66,7 @@ def keep_in_memory(
         notes=index.notes,
         name=lambda i: index.name(int(kept[i])),
         known=index.identity,
+        pixel_range=index.pixel_range,
     )
 
 
@@ -149,5 +156,6 @@ def _reason(index: Index, i: int) -> str:
 
 
 def _fingerprint(index: Index) -> str:
-    """Return a digest of the names, sizes and time stamps of all files."""
-    return digest(f"{_FORMAT} {index.fingerprint}", index.stamps())
+    """Return a digest of the names, sizes and time stamps of all files, and of the range they are read by."""
+    said = "" if index.pixel_range is None else f" {index.pixel_range.to_json()}"
+    return digest(f"{_FORMAT} {index.fingerprint}{said}", index.stamps())

@@ -11,7 +11,8 @@ from torch import Tensor
 from torch.utils.data import Dataset, IterableDataset
 
 from byol.data.builtin import open_builtin
-from byol.data.image.given import VALUES, kind, tensor_levels
+from byol.data.image.depth import PixelRange
+from byol.data.image.given import VALUES, deep_of, kind, tensor_levels
 from byol.data.images import Files, Images, InMemory
 from byol.data.in_memory import keep_in_memory
 from byol.data.index import archive
@@ -19,6 +20,7 @@ from byol.data.index.dataset import DatasetIndex
 from byol.data.index.folder import index_splits
 from byol.data.index.listing import SUFFIXES as LISTS
 from byol.data.index.listing import index_list
+from byol.data.index.meaning import said_of, with_meaning
 from byol.data.index.packfile import is_pack, open_pack
 from byol.data.index.slot import Index
 from byol.errors import UserError
@@ -32,7 +34,9 @@ Data = str | os.PathLike[str] | Tensor | Dataset[Any] | Images
 """Images as a person gives them: see `open_data`."""
 
 
-def open_data(data: Data, cache: Path | None = None) -> dict[str, Images]:
+def open_data(
+    data: Data, cache: Path | None = None, pixel_range: PixelRange | None = None
+) -> dict[str, Images]:
     """Open images by what a person names, or from what is at hand.
 
     Args:
@@ -41,6 +45,8 @@ def open_data(data: Data, cache: Path | None = None) -> dict[str, Images]:
             floating point numbers in [0, 1], which is kept as uint8; a map-style `torch.utils.data.Dataset`
             (see `DatasetIndex`); or images that were opened before.
         cache: folder for what is computed once; by default $BYOL_CACHE, or else ~/.cache/byol.
+        pixel_range: by which pictures of more than 8 bits a sample are read: that of the encoder that is
+            going to look at them. By default it is found, see `byol.data.index.meaning`.
 
     Returns:
         Split ("train", "val", "test") -> images. Those that were left out are in `bad`. What is no path has
@@ -53,13 +59,13 @@ def open_data(data: Data, cache: Path | None = None) -> dict[str, Images]:
     if isinstance(data, str) and data == BUILTIN:
         return {**open_builtin()}
     if isinstance(data, Tensor):
-        return {"train": _of_tensor(data)}
+        return {"train": _of_tensor(data, pixel_range)}
     if isinstance(data, Images):
         return {"train": data}
     if cache is None:
         cache = cache_folder()
     images: dict[str, Images] = {}
-    for split, index in indices(data, cache).items():
+    for split, index in with_meaning(indices(data, cache), pixel_range).items():
         small = keep_in_memory(index, cache / "packed")
         images[split] = Files(index) if small is None else small
     return images
@@ -83,7 +89,11 @@ def indices(data: Data, cache: Path) -> Mapping[str, Index]:
         UserError: there is nothing to open at `data`, or it is of another type or shape.
     """
     if isinstance(data, Tensor):
-        return {"train": DatasetIndex(_as_images(data))}
+        images = _of_tensor(data, None)
+        index = DatasetIndex(images.images)
+        if images.pixel_range is not None:
+            index = index.meaning(images.pixel_range, images.notes)
+        return {"train": index}
     if isinstance(data, Dataset) and not isinstance(data, IterableDataset):
         _refuse_unsized(data)
         return {"train": DatasetIndex(data)}  # type: ignore[arg-type]  # it has a length
@@ -111,20 +121,19 @@ def indices(data: Data, cache: Path) -> Mapping[str, Index]:
     )
 
 
-def _of_tensor(data: Tensor) -> InMemory:
-    return InMemory(_as_images(data))
-
-
-def _as_images(data: Tensor) -> Tensor:
+def _of_tensor(data: Tensor, known: PixelRange | None) -> InMemory:
     """Return a tensor of images as (N, 3, H, W) uint8, a single channel repeated without a copy."""
     if data.ndim != 4 or data.shape[1] not in (1, 3) or not data.numel():
         raise UserError(
             f"the images are {kind(data)}; give (N, 3, H, W) or (N, 1, H, W) of {VALUES}, one image or more."
         )
+    pixel_range, notes = None, tuple[str, ...]()
+    if (samples := deep_of(data)) is not None:
+        pixel_range, notes = said_of([samples], "as found in the tensor", known)
     if data.dtype != torch.uint8:  # some at a time, as floating point numbers take four times the memory
         name = f"{kind(data)}, the images,"
-        data = torch.cat([tensor_levels(part, name) for part in torch.split(data, _PART)])
-    return data.expand(-1, 3, -1, -1)
+        data = torch.cat([tensor_levels(part, name, pixel_range) for part in torch.split(data, _PART)])
+    return InMemory(data.expand(-1, 3, -1, -1), notes=notes, pixel_range=pixel_range)
 
 
 def _refuse_unsized(data: Dataset[Any]) -> None:

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from byol.data.image.decode import UndecodableImage
 from byol.data.image.resample import shrink
+from byol.data.index.meaning import with_meaning
 from byol.data.index.packfile import PackWriter
 from byol.data.index.slot import Index
 from byol.data.opening import BUILTIN, Data, indices
@@ -118,7 +119,7 @@ def pack(
     if out.exists() and not overwrite:
         raise UserError(f"{out} exists; choose another name, or replace it with --overwrite.")
     with Progress() as progress, StopRequest() as stop:
-        splits = indices(data, cache_folder())
+        splits = with_meaning(indices(data, cache_folder()))
         say_notes(splits, progress)
         total, done, before, packed = sum(map(len, splits.values())), 0, 0, dict[str, int]()
         with whole_file(out) as stream:
@@ -147,7 +148,8 @@ def pack(
                 packed[split] = len(kept)
                 names = [index.name(i) for i in kept]
                 writer.end_split(split, names, None if index.labels is None else index.labels[kept])
-            writer.end(next((index.classes for index in splits.values() if index.classes), ()))
+            classes = next((index.classes for index in splits.values() if index.classes), ())
+            writer.end(classes, next(iter(splits.values())).pixel_range)
             Path(stream.name).chmod(_mode())
         result = Packed(path=out, images=packed, num_bytes=out.stat().st_size, num_bytes_before=before)
         progress.say(result.sentence())

@@ -66,7 +66,7 @@ def judge(
     refuse_seed(seed)
     settings = _settings(protocol)
     subject, *others = map(_opened, (encoder, *_several("against", against)))
-    task = open_task(data, test)
+    task = open_task(data, test, subject.preprocessing.pixel_range)
     with Progress() as progress, in_eval_mode(subject, *others):
         for warning in (*task.notes, *task.warnings):
             progress.say(f"note: {warning}")
@@ -190,7 +190,8 @@ def measure(
     started = time.perf_counter()
     refuse_seed(seed)
     subject, *others = map(_opened, (encoder, *_several("against", against)))
-    encoders, sets = [subject, subject.fresh(seed), *others], open_data(data)
+    encoders = [subject, subject.fresh(seed), *others]
+    sets = open_data(data, pixel_range=subject.preprocessing.pixel_range)
     images = next(sets[split] for split in ("test", "val", "train") if split in sets)
     device, rows = pick_device(), []
     with Progress() as progress, in_eval_mode(subject, *others):

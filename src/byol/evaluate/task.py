@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from byol.data.image.depth import PixelRange
 from byol.data.images import Images
 from byol.data.index.remarks import NO_LABELS
 from byol.data.opening import Data, open_data
@@ -103,24 +104,25 @@ class Task:
         return self.metrics([scores], labels)[self.metric].of(np.arange(len(labels)))
 
 
-def open_task(data: Data, test: Data | None = None) -> Task:
+def open_task(data: Data, test: Data | None = None, pixel_range: PixelRange | None = None) -> Task:
     """Open a labelled set.
 
     Args:
         data: as for `open_data`: the train split is learned from, test (or val, without test) judged.
         test: images to be judged that lie elsewhere; of splits, test is taken.
+        pixel_range: as of `open_data`; images that lie elsewhere are read by the same one.
 
     Raises:
         UserError: there are no labels, or fewer than two classes, or the judged images have a class that the
             others do not have, or labels of another kind.
     """
-    name, sets = data_name(data), open_data(data)
+    name, sets = data_name(data), open_data(data, pixel_range=pixel_range)
     notes = known_of(sets)
     train = _labelled(sets["train"] if "train" in sets else _only(sets, name), name)
     source, judged_name = sets.get("test", sets.get("val")) if "train" in sets else None, name
     if test is not None:
         judged_name = data_name(test)
-        others = open_data(test)
+        others = open_data(test, pixel_range=train.images.pixel_range or pixel_range)
         source, notes = _only(others, judged_name), [*notes, *known_of(others)]
     classes = train.images.classes
     named = _named(train.labels, classes)

@@ -72,6 +72,7 @@ def finish(asked: Request, learner: Learner, judge: Judge, images: Images) -> No
     recipe, folder = asked.recipe, asked.folder
     spec = None if asked.encoder is not None else recipe.encoder
     preprocessing = recipe.views.preprocessing(recipe.evaluation_size)
+    preprocessing = replace(preprocessing, pixel_range=images.pixel_range)
     save_encoder(folder.encoder, learner.online.encoder, spec, preprocessing)
     records = [event for event in read(folder.metrics) if event["kind"] == "train"]
     last = records[-1] if records else {}  # none where somebody has deleted the file

@@ -8,6 +8,7 @@ from dataclasses import asdict
 from functools import partial
 from itertools import islice
 from pathlib import Path
+from typing import Any
 
 import torch
 from pydantic import TypeAdapter
@@ -81,7 +82,8 @@ class Pretrained(nn.Module):
         """Return a hex digest of weights, buffers, settings of the layers and preprocessing."""
         how = self.preprocessing
         mean, std = (torch.tensor(values).tolist() for values in (how.mean, how.std))  # as float32 has them
-        preprocessing = [how.size, mean, std, how.fraction]
+        preprocessing: list[Any] = [how.size, mean, std, how.fraction]
+        preprocessing += [] if how.pixel_range is None else [how.pixel_range.to_json()]
         tensors = (
             part
             for key, value in self.encoder.state_dict().items()

@@ -63,9 +63,9 @@ def test_cmyk_jpeg_becomes_rgb() -> None:
 
 
 @pytest.mark.parametrize("kind", ["png", "tiff", "ppm"])
-def test_sixteen_bit_grey_keeps_its_upper_byte(kind: str) -> None:
+def test_sixteen_bits_become_the_nearest_of_256_levels(kind: str) -> None:
     gray = (np.arange(H * W, dtype=np.uint16) * 68).reshape(H, W)
-    np.testing.assert_array_equal(decode(encoded(Image.fromarray(gray), kind))[..., 1], gray >> 8)
+    np.testing.assert_array_equal(decode(encoded(Image.fromarray(gray), kind))[..., 1], np.rint(gray / 257))
 
 
 def test_palette_with_transparency_becomes_rgb() -> None:

@@ -117,10 +117,6 @@ def test_items_without_an_int_have_no_labels() -> None:
 @pytest.mark.parametrize(
     ("item", "kind"),
     [
-        (PIXELS[0].astype(np.float32), r"an array \(5, 4, 3\) of float32"),
-        (PIXELS[0][:, :, 0], r"an array \(5, 4\) of uint8"),
-        (torch.zeros(3, 5, 4), r"a tensor \(3, 5, 4\) of float32"),
-        (torch.zeros(2, 5, 4, dtype=torch.uint8), r"a tensor \(2, 5, 4\) of uint8"),
         (Image.new("F", (4, 5)), "a PIL image of mode F"),
         ({"image": PIXELS[0]}, "of type dict"),
         ((), "of type tuple"),
@@ -132,6 +128,31 @@ def test_what_is_no_picture_is_told_with_its_number_and_kind(item: Any, kind: st
     index = DatasetIndex(Listed([PIXELS[0], item]))
     with pytest.raises(UserError, match=rf"^item 1 of the Listed is {kind}; it must be a PIL image"):
         index.open(1)
+
+
+@pytest.mark.parametrize(
+    ("item", "sentence"),
+    [
+        (PIXELS[0].astype(np.float32), r"an array \(5, 4, 3\) of float32, holds float32 numbers from"),
+        (np.zeros((5, 4, 2), np.uint8), r"an array \(5, 4, 2\) of uint8, has no shape of a picture; give"),
+        (torch.full((3, 5, 4), 9.0), r"a tensor \(3, 5, 4\) of float32, holds float32 numbers from 9 to 9"),
+        (torch.zeros(2, 5, 4, dtype=torch.uint8), r"a tensor \(2, 5, 4\) of uint8, has its channels last"),
+    ],
+)
+def test_what_could_mean_two_things_is_told_with_its_number(item: Any, sentence: str) -> None:
+    with pytest.raises(UserError, match=rf"^item 0 of the Listed, {sentence}"):
+        DatasetIndex(Listed([item]))
+
+
+def test_items_may_be_gray_turned_or_floating_point() -> None:
+    gray = PIXELS[0][:, :, 0]
+    turned = Image.fromarray(PIXELS[0])
+    turned.getexif()[0x0112] = 3
+    items = [gray, gray[:, :, None] / 255, torch.from_numpy(gray.copy())[None].float() / 255, turned]
+    index = DatasetIndex(Listed(items))
+    for i in range(3):
+        np.testing.assert_array_equal(index.open(i).pixels, np.repeat(gray[:, :, None], 3, axis=2))
+    np.testing.assert_array_equal(index.open(3).pixels, PIXELS[0][::-1, ::-1])
 
 
 def test_a_label_that_is_missing_is_told() -> None:

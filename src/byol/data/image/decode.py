@@ -14,6 +14,9 @@ import simplejpeg
 from numpy.typing import NDArray
 from PIL import ExifTags, Image, ImageOps
 
+from byol.data.image.depth import Deep, PixelRange, deep_file, deep_gray
+from byol.data.image.kinds import UndecodableImage as UndecodableImage
+
 _JPEG = b"\xff\xd8"
 _EXIF = b"Exif\0\0"
 _EXIF_REACH = 1 << 16  # the EXIF block is one of a JPEG's first segments, and a segment is under 64 KiB
@@ -38,10 +41,6 @@ _BROKEN = (
     zlib.error,
     Image.DecompressionBombError,
 )
-
-
-class UndecodableImage(ValueError):  # noqa: N818 - what it is, as in "bad" of a batch, more than an error
-    """An image file that cannot be used: unreadable, truncated, damaged or no image."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -115,8 +114,12 @@ class Jpeg:
         return pixels, eighths
 
 
-def opened(data: bytes) -> Decoded | Jpeg:
+def opened(data: bytes, pixel_range: PixelRange | None = None) -> Decoded | Jpeg:
     """Return an image with its size known, and decoded only where that takes decoding.
+
+    Args:
+        data: the whole file.
+        pixel_range: of what has more than 8 bits a sample, as of `decode`.
 
     Raises:
         UndecodableImage: the bytes are no image. Of a JPEG, only reading it tells.
@@ -125,21 +128,23 @@ def opened(data: bytes) -> Decoded | Jpeg:
         try:
             height, width, colors, _ = simplejpeg.decode_jpeg_header(data)
         except ValueError:
-            return Decoded(_by_pillow(data))
+            return Decoded(_by_pillow(data, pixel_range))
         if colors in _SCALABLE:
             return Jpeg(data, height, width)
-    return Decoded(decode(data))
+    return Decoded(decode(data, pixel_range))
 
 
-def decode(data: bytes) -> NDArray[np.uint8]:
+def decode(data: bytes, pixel_range: PixelRange | None = None) -> NDArray[np.uint8]:
     """Decode an image file into RGB pixels, upright.
 
     JPEG goes to simplejpeg, which is faster; what it refuses, and every other format, goes to Pillow. Gray,
-    palette and CMYK become RGB, 16-bit gray keeps its upper byte, alpha is dropped, an animation gives its
+    palette and CMYK become RGB, 16 bits become 8, alpha is dropped, an animation gives its
     first frame. The content decides, not the name: many a .jpg is a PNG.
 
     Args:
         data: the whole file.
+        pixel_range: what becomes black and white where there are more than 8 bits a sample; by default the
+            smallest and the largest number that a sample may be.
 
     Returns:
         (H, W, 3) uint8 in [0, 255], turned as the EXIF orientation says.
@@ -153,10 +158,21 @@ def decode(data: bytes) -> NDArray[np.uint8]:
             return pixels
         except ValueError:
             pass  # Pillow reads some files that simplejpeg refuses
-    return _by_pillow(data)
+    return _by_pillow(data, pixel_range)
 
 
-def _by_pillow(data: bytes) -> NDArray[np.uint8]:
+def deep(data: bytes) -> Deep | None:
+    """Return the samples of an image file that has more than 8 bits each; None of any other.
+
+    Raises:
+        UndecodableImage: the bytes are truncated, damaged or no image.
+    """
+    return deep_file(data)
+
+
+def _by_pillow(data: bytes, pixel_range: PixelRange | None = None) -> NDArray[np.uint8]:
+    if (samples := deep(data)) is not None:
+        return samples.rgb(pixel_range)
     try:
         with Image.open(io.BytesIO(data)) as image:
             return as_rgb(image if _orientation(image) == _UPRIGHT else ImageOps.exif_transpose(image))
@@ -186,15 +202,18 @@ def _orientation(image: Image.Image) -> int:
         return _UPRIGHT  # a damaged EXIF block says nothing against the pixels
 
 
-def as_rgb(image: Image.Image) -> NDArray[np.uint8]:
+def as_rgb(image: Image.Image, pixel_range: PixelRange | None = None) -> NDArray[np.uint8]:
     """Return the pixels of a picture (H, W, 3), in RGB whatever its mode.
+
+    Args:
+        image: the picture.
+        pixel_range: as of `decode`.
 
     Raises:
         UndecodableImage: they are floating point numbers.
     """
-    if image.mode.startswith("I"):  # 16-bit gray, which Pillow's own conversion would clip at 255
-        gray = (np.clip(np.asarray(image), 0, 65535) >> 8).astype(np.uint8)
-        return np.repeat(gray[:, :, None], 3, axis=2)
+    if (samples := deep_gray(image)) is not None:  # which Pillow's own conversion would clip at 255
+        return samples.rgb(pixel_range)
     if image.mode == "F":
         raise UndecodableImage("its pixels are floating point numbers without a known range")
     if image.mode == "P":

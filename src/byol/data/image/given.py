@@ -5,7 +5,8 @@ A path and a PIL image are read as files are: upright as the EXIF block says, gr
 and a tensor first, (H, W), (1, H, W), (3, H, W) or (4, H, W); the fourth is alpha. Many of one size may be
 one array (N, H, W, C) or one tensor (N, C, H, W). What the values mean is said by their type: uint8 is 0 to
 255, uint16 is 0 to 65,535, floating point numbers are 0 to 1, and bool is black and white. Whatever could
-mean two things is refused.
+mean two things is refused. An encoder that learned from pictures of more than 8 bits a sample has a range of
+its own: by that are read files of so many bits, and whole numbers of any type but uint8.
 """
 
 import os
@@ -19,6 +20,7 @@ from PIL import ExifTags, Image, ImageOps
 from torch import Tensor
 
 from byol.data.image.decode import UndecodableImage, as_rgb, decode
+from byol.data.image.depth import Deep, PixelRange, deep_gray
 from byol.errors import UserError
 from byol.system.home import expanded
 
@@ -36,15 +38,19 @@ _WANTED = f"give a path, a PIL image, {ARRAYS} or {TENSORS}, of {VALUES}"
 _GRAY, _RGB, _ALPHA = 1, 3, 4
 _CHANNELS = (_GRAY, _RGB, _ALPHA)
 _LEVELS = 255
+_UINT16 = PixelRange(0, (1 << 16) - 1)
 _ROUNDING = 0.5 / _LEVELS  # beyond [0, 1], what rounds to black or white
 
 
-def pictures(images: Pictures, channels: int = _RGB) -> Iterator[Tensor]:
+def pictures(
+    images: Pictures, channels: int = _RGB, pixel_range: PixelRange | None = None
+) -> Iterator[Tensor]:
     """Yield pictures one by one, read when their turn comes.
 
     Args:
         images: one picture or many.
         channels: C, that are wanted.
+        pixel_range: what becomes black and white where there are more than 8 bits a sample.
 
     Yields:
         (C, H, W) uint8 of each, on the CPU or the device of the one tensor that was given.
@@ -55,9 +61,38 @@ def pictures(images: Pictures, channels: int = _RGB) -> Iterator[Tensor]:
     count = 0
     for name, picture in _each(images, channels):
         count += 1
-        yield _with_channels(_pixels(picture, name, channels), channels, name)
+        yield _with_channels(_pixels(picture, name, channels, pixel_range), channels, name)
     if not count:
         raise UserError("images is empty; give one picture or more.")
+
+
+def one(picture: Picture, name: str, pixel_range: PixelRange | None = None) -> NDArray[np.uint8]:
+    """Return one picture as (H, W, 3), as `pictures` reads it.
+
+    Raises:
+        UndecodableImage: its file is damaged.
+        UserError: it could mean two things.
+    """
+    if isinstance(picture, Image.Image):
+        return of_pillow(picture, pixel_range)
+    pixels = _with_channels(_pixels(picture, name, _RGB, pixel_range), _RGB, name)
+    found: NDArray[np.uint8] = pixels.permute(1, 2, 0).cpu().numpy()
+    return found
+
+
+def deep_of(picture: object) -> Deep | None:
+    """Return the samples of a PIL image, an array or a tensor of more than 8 bits each; None of any other.
+
+    Raises:
+        OSError: the image's file is damaged.
+    """
+    if isinstance(picture, Image.Image):
+        return deep_gray(picture)
+    if isinstance(picture, Tensor) and not picture.is_floating_point() and not picture.is_complex():
+        picture = picture.detach().cpu().numpy()
+    if isinstance(picture, np.ndarray) and picture.dtype.kind in "iu" and picture.dtype != np.uint8:
+        return Deep(picture, 8 * picture.dtype.itemsize, picture.dtype.kind == "i") if picture.size else None
+    return None
 
 
 def kind(value: object) -> str:
@@ -70,8 +105,13 @@ def kind(value: object) -> str:
     return f"of type {type(value).__name__}"
 
 
-def levels(values: NDArray[Any], name: str) -> NDArray[np.uint8]:
-    """Return numbers of any type that has a range of its own as whole levels from 0 to 255.
+def levels(values: NDArray[Any], name: str, pixel_range: PixelRange | None = None) -> NDArray[np.uint8]:
+    """Return numbers as whole levels from 0 to 255.
+
+    Args:
+        values: of any shape and of a type that has a range of its own, or of any whole type with a range.
+        name: what a person calls them.
+        pixel_range: of whole numbers that are not uint8.
 
     Raises:
         UserError: their type has none, or they lie outside of it.
@@ -80,8 +120,10 @@ def levels(values: NDArray[Any], name: str) -> NDArray[np.uint8]:
         return values
     if values.dtype == np.bool_:
         return values.astype(np.uint8) * np.uint8(_LEVELS)
-    if values.dtype.kind == "u" and values.dtype.itemsize == 2:
-        return (values >> 8).astype(np.uint8)
+    if values.dtype == np.uint16 and pixel_range is None:
+        pixel_range = _UINT16
+    if values.dtype.kind in "iu" and pixel_range is not None:
+        return pixel_range.levels(values)
     if values.dtype.kind != "f":
         raise UserError(
             f"{name} holds {values.dtype} numbers, whose range is not known; give {VALUES}, such as "
@@ -96,13 +138,13 @@ def levels(values: NDArray[Any], name: str) -> NDArray[np.uint8]:
     return np.rint(values.astype(np.float32, copy=False) * _LEVELS).clip(0, _LEVELS).astype(np.uint8)
 
 
-def tensor_levels(images: Tensor, name: str) -> Tensor:
+def tensor_levels(images: Tensor, name: str, pixel_range: PixelRange | None = None) -> Tensor:
     """Return a tensor of any such type as uint8, where it is if it is uint8 and else on the CPU."""
     if images.dtype == torch.uint8:
         return images
     images = images.detach().cpu()
     numbers = images.float() if images.dtype == torch.bfloat16 else images  # which numpy does not have
-    return torch.from_numpy(levels(numbers.numpy(), name))
+    return torch.from_numpy(levels(numbers.numpy(), name, pixel_range))
 
 
 def _each(images: Pictures, channels: int) -> Iterator[tuple[str, Any]]:
@@ -129,23 +171,23 @@ def _name(picture: object, i: int) -> str:
     return f"picture {i}, {kind(picture)},"
 
 
-def _pixels(picture: Any, name: str, channels: int) -> Tensor:
+def _pixels(picture: Any, name: str, channels: int, pixel_range: PixelRange | None) -> Tensor:
     """Return one picture as (C, H, W) uint8, with the channels that it has."""
     try:
         if isinstance(picture, (str, os.PathLike)):
-            return _first(decode(_read(picture)))
+            return _first(decode(_read(picture), pixel_range))
         if isinstance(picture, Image.Image):
-            return _first(of_pillow(picture))
+            return _first(of_pillow(picture, pixel_range))
     except UndecodableImage as error:
         raise UserError(f"{name} cannot be used: {error}.") from error
     if isinstance(picture, np.ndarray):
-        return _first(levels(_channels_last(picture, name, channels), name))
+        return _first(levels(_channels_last(picture, name, channels), name, pixel_range))
     if isinstance(picture, Tensor):
-        return tensor_levels(_channels_first(picture, name, channels), name)
+        return tensor_levels(_channels_first(picture, name, channels), name, pixel_range)
     raise UserError(f"{name} is no picture; {_WANTED}.")
 
 
-def of_pillow(image: Image.Image) -> NDArray[np.uint8]:
+def of_pillow(image: Image.Image, pixel_range: PixelRange | None = None) -> NDArray[np.uint8]:
     """Return a picture that was opened with Pillow as its file would be read, (H, W, 3).
 
     Raises:
@@ -154,7 +196,7 @@ def of_pillow(image: Image.Image) -> NDArray[np.uint8]:
     try:
         if image.getexif().get(ExifTags.Base.Orientation, 1) != 1:
             image = ImageOps.exif_transpose(image)
-        return as_rgb(image)
+        return as_rgb(image, pixel_range)
     except UndecodableImage:
         raise
     except (OSError, ValueError, SyntaxError, EOFError, LookupError, TypeError, ArithmeticError) as error:

@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from byol.data.image.depth import PixelRange
 from byol.data.image.given import Pictures, pictures
 from byol.data.image.raw import RawPixels
 from byol.data.image.resample import central_box, crop_resize
@@ -31,6 +32,8 @@ class Preprocessing:
         mean: subtracted from each of the C channels, in units of [0, 1]; by default ImageNet's mean.
         std: what each channel is then divided by, > 0; by default ImageNet's standard deviation.
         fraction: of the shorter side of an image that the square keeps, in (0, 1].
+        pixel_range: what was black and what white where pictures had more than 8 bits a sample, when the
+            encoder learned; None where they had not.
 
     Raises:
         UserError: a value is out of its range.
@@ -40,6 +43,7 @@ class Preprocessing:
     mean: tuple[float, ...] = IMAGENET_MEAN
     std: tuple[float, ...] = IMAGENET_STD
     fraction: float = 1.0
+    pixel_range: PixelRange | None = None
 
     def __post_init__(self) -> None:
         if not self.size >= 1:
@@ -95,7 +99,7 @@ class Preprocessing:
 
     def each(self, images: Pictures) -> Iterator[Tensor]:
         """Yield each picture as the encoder wants it, (1, C, S, S), when its turn comes; see `prepare`."""
-        for picture in pictures(images, self.channels):
+        for picture in pictures(images, self.channels, self.pixel_range):
             box = np.array([central_box(picture.shape[1], picture.shape[2], self.fraction)])
             yield self.normalize(crop_resize(picture[None], box, self.size))
 
@@ -129,23 +133,32 @@ class Preprocessing:
 
     def to_json(self) -> dict[str, Any]:
         """Return it as JSON values, as they stand in the file of an encoder."""
+        said = {} if self.pixel_range is None else {"pixel_range": self.pixel_range.to_json()}
         return {
             "size": self.size,
             "mean": self.mean,
             "std": self.std,
             "crop": "centre square, bicubic",  # spelled as in every file that there is
             "crop_share": self.fraction,
+            **said,
         }
 
     @classmethod
     def from_json(cls, value: dict[str, Any]) -> "Preprocessing":
-        """Return what `to_json` wrote; files from before there was a `crop_share` keep the whole square.
+        """Return what `to_json` wrote; older files have neither `crop_share` nor `pixel_range`.
 
         Raises:
             LookupError, TypeError, ValueError: it did not write this.
         """
         mean, std = (tuple(float(number) for number in value[name]) for name in ("mean", "std"))
-        return cls(size=int(value["size"]), mean=mean, std=std, fraction=float(value.get("crop_share", 1.0)))
+        said = value.get("pixel_range")
+        return cls(
+            size=int(value["size"]),
+            mean=mean,
+            std=std,
+            fraction=float(value.get("crop_share", 1.0)),
+            pixel_range=None if said is None else PixelRange.from_json(said),
+        )
 
 
 def normalize(x: Tensor, mean: tuple[float, ...], std: tuple[float, ...]) -> Tensor:

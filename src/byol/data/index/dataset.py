@@ -1,22 +1,24 @@
 """The index of a person's own images: a tensor, or a map-style `torch.utils.data.Dataset`.
 
 An item is a picture, or a tuple of a picture and an int, its label. A picture is a PIL image, an array
-(H, W, 3) uint8, or a tensor (3, H, W) or (1, H, W) uint8, whose one channel is repeated.
+(H, W, 3) or a tensor (3, H, W), read as `byol.data.image.given` reads them.
 """
 
+import copy
 import threading
 from collections.abc import Sequence
 from contextlib import suppress
-from typing import Any, ClassVar, Protocol
+from typing import Any, ClassVar, Protocol, Self
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
 from byol.data.identity import FEWEST, MOST, Identity, contents_of, identify
-from byol.data.image.decode import Decoded, UndecodableImage, as_rgb
+from byol.data.image.decode import Decoded, UndecodableImage
+from byol.data.image.depth import Deep, PixelRange
+from byol.data.image.given import VALUES, deep_of, kind, one
 from byol.errors import UserError
 from byol.system.digest import digest, number_digest
 
@@ -46,11 +48,12 @@ class DatasetIndex:
     """
 
     is_stored: ClassVar[bool] = False
-    notes: ClassVar[tuple[str, ...]] = ()
 
     def __init__(self, dataset: MapStyle) -> None:
         self._dataset, self._lock = dataset, threading.Lock()
         self.root = f"the {type(dataset).__name__}"
+        self.notes: tuple[str, ...] = ()
+        self.pixel_range: PixelRange | None = None
         if not len(self):
             raise UserError(f"{self.root} is empty; give at least one image.")
         self.labels, self.classes = self._labels(self._first())
@@ -81,6 +84,19 @@ class DatasetIndex:
             UserError: the item is no picture.
         """
         return Decoded(self._pixels(i))
+
+    def meaning(self, pixel_range: PixelRange, notes: tuple[str, ...]) -> Self:
+        """Return the same images, read by a range, with notes more."""
+        meant = copy.copy(self)
+        meant.pixel_range, meant.notes = pixel_range, (*self.notes, *notes)
+        return meant
+
+    def deep(self, i: int) -> Deep | None:
+        """Return the samples of image i if they have more than 8 bits each and can be read; else None."""
+        try:
+            return deep_of(_picture_of(self._item(i)))
+        except (UndecodableImage, OSError):
+            return None
 
     def identity(self) -> Identity:
         """Return which images these are: by labels and up to `MOST` items, spread over the set.
@@ -131,7 +147,8 @@ class DatasetIndex:
         for i in range(len(self)):
             with suppress(UndecodableImage):
                 item = self._item(i)
-                self._picture(item, i)
+                if deep_of(_picture_of(item)) is None:
+                    self._picture(item, i)
                 return item
         raise UserError(f"none of the {len(self)} items of {self.root} can be read: see what they are.")
 
@@ -140,21 +157,18 @@ class DatasetIndex:
 
     def _picture(self, item: Any, i: int) -> NDArray[np.uint8]:
         """Return the picture of an item as (H, W, 3) uint8."""
-        picture = item[0] if isinstance(item, tuple) and item else item
-        if isinstance(picture, Image.Image) and picture.mode != "F":  # whose range nobody knows
-            try:
-                return as_rgb(picture)
-            except OSError as error:  # a file is decoded when its pixels are asked for
-                raise UndecodableImage(f"item {i} of {self.root} cannot be read: {error}") from error
-        if isinstance(picture, Tensor):
-            if picture.dtype == torch.uint8 and picture.ndim == 3 and len(picture) in (1, 3):
-                return np.ascontiguousarray(picture.cpu().expand(3, -1, -1).permute(1, 2, 0).numpy())
-        elif isinstance(picture, np.ndarray) and picture.dtype == np.uint8 and picture.shape[2:] == (3,):
-            return np.ascontiguousarray(picture)
-        raise UserError(
-            f"item {i} of {self.root} is {_kind(picture)}; it must be a PIL image, an array (H, W, 3) of "
-            "uint8 or a tensor (3, H, W) of uint8, alone or in a tuple with an int, its label."
-        )
+        picture, name = _picture_of(item), f"item {i} of {self.root}"
+        is_known = isinstance(picture, (Image.Image, Tensor, np.ndarray))
+        if not is_known or getattr(picture, "mode", "") == "F":  # whose range nobody knows
+            raise UserError(
+                f"{name} is {kind(picture)}; it must be a PIL image, an array (H, W, 3) or a tensor "
+                f"(3, H, W), of {VALUES}, alone or in a tuple with an int, its label."
+            )
+        try:
+            pixels = one(picture, f"{name}, {kind(picture)},", self.pixel_range)
+        except UndecodableImage as error:  # a file is decoded when its pixels are asked for
+            raise UndecodableImage(f"{name} cannot be read: {error}") from error
+        return np.ascontiguousarray(pixels)
 
     def _labels(self, first: Any) -> tuple[NDArray[np.int64] | None, tuple[str, ...]]:
         given = getattr(self._dataset, "targets", getattr(self._dataset, "labels", None))
@@ -173,7 +187,7 @@ class DatasetIndex:
                 ) from error
             if not _has_label(item):
                 raise UserError(
-                    f"item {i} of {self.root} is {_kind(item)}, but others are a tuple of a picture and an "
+                    f"item {i} of {self.root} is {kind(item)}, but others are a tuple of a picture and an "
                     "int; give every item its label or none."
                 )
             found[i] = int(item[1])
@@ -190,6 +204,10 @@ class DatasetIndex:
             return labels, known
         values, numbers = np.unique(labels, return_inverse=True)
         return numbers.astype(np.int64), tuple(str(value) for value in values.tolist())
+
+
+def _picture_of(item: Any) -> Any:
+    return item[0] if isinstance(item, tuple) and item else item
 
 
 def _has_label(item: Any) -> bool:
@@ -213,13 +231,3 @@ def _integers(values: Any, length: int) -> NDArray[np.int64] | None:
     is_table = array.ndim == 2 and array.dtype.kind in "iub" and bool(np.isin(array, (0, 1)).all())
     is_row = array.ndim == 1 and array.dtype.kind in "iu"
     return array.astype(np.int64) if is_row or is_table else None
-
-
-def _kind(value: Any) -> str:
-    """Return in words what something is."""
-    if isinstance(value, (Tensor, np.ndarray)):
-        what = "a tensor" if isinstance(value, Tensor) else "an array"
-        return f"{what} {tuple(value.shape)} of {str(value.dtype).removeprefix('torch.')}"
-    if isinstance(value, Image.Image):
-        return f"a PIL image of mode {value.mode}"
-    return f"of type {type(value).__name__}"

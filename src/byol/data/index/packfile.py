@@ -9,15 +9,16 @@ import json
 import os
 import struct
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import IO, Any, ClassVar
+from typing import IO, Any, ClassVar, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
 from byol.data.identity import Identity, identify
 from byol.data.image.decode import Decoded, Jpeg, opened
+from byol.data.image.depth import PixelRange
 from byol.data.index.mapped import Names, map_array
 from byol.errors import UserError
 from byol.system.digest import bytes_digest, number_digest
@@ -38,6 +39,8 @@ class PackIndex:
         labels: as of `Index`.
         classes: as of `Index`.
         fingerprint: hex digest of all tables of the pack.
+        notes: as of `Index`.
+        pixel_range: by which pictures of more than 8 bits a sample were read when they were packed.
     """
 
     root: str
@@ -49,9 +52,10 @@ class PackIndex:
     _images: NDArray[np.uint8]  # of all splits, one behind the other
     _places: NDArray[np.int64]  # (N, 4): where image i begins, its bytes, and H and W, or 0 of an image file
     _digests: NDArray[np.int64]  # (N,) of the bytes of each image
+    notes: tuple[str, ...] = ()
+    pixel_range: PixelRange | None = None
 
     is_stored: ClassVar[bool] = True
-    notes: ClassVar[tuple[str, ...]] = ()
 
     def __len__(self) -> int:
         return len(self._places)
@@ -75,6 +79,14 @@ class PackIndex:
         if height:
             return Decoded(self._images[start : start + length].reshape(height, width, 3))
         return opened(self.bytes(i))
+
+    def meaning(self, pixel_range: PixelRange, notes: tuple[str, ...]) -> Self:
+        """Return the same images with notes more: their range is the one that they were packed by."""
+        return replace(self, notes=(*self.notes, *notes))
+
+    def deep(self, i: int) -> None:
+        """Return None: a pack holds 8 bits a sample."""
+        return None
 
     def identity(self) -> Identity:
         """Return which images these are, by the digests that the pack holds of all of them."""
@@ -138,10 +150,17 @@ class PackWriter:
         self._has_labels[split] = labels is not None
         self._rows, self._digests = [], []
 
-    def end(self, classes: Sequence[str]) -> None:
-        """Write what stands behind the images."""
-        header = json.dumps({"classes": classes, "has_labels": self._has_labels}).encode()
-        for table in (np.frombuffer(header, np.uint8), *self._tables):
+    def end(self, classes: Sequence[str], pixel_range: PixelRange | None = None) -> None:
+        """Write what stands behind the images.
+
+        Args:
+            classes: names of all classes.
+            pixel_range: by which pictures of more than 8 bits a sample were read.
+        """
+        header: dict[str, Any] = {"classes": classes, "has_labels": self._has_labels}
+        if pixel_range is not None:
+            header["pixel_range"] = pixel_range.to_json()
+        for table in (np.frombuffer(json.dumps(header).encode(), np.uint8), *self._tables):
             np.save(self._stream, table)
         self._stream.seek(self._place)
         digest = bytes_digest(self._stream.read())
@@ -194,6 +213,8 @@ def _read(stream: IO[bytes], file: Path, digest: bytes, start: int) -> dict[str,
     try:
         stream.seek(start)
         header = json.loads(map_array(stream).tobytes())
+        said = header.get("pixel_range")
+        pixel_range = None if said is None else PixelRange.from_json(said)
         for split, has_labels in header["has_labels"].items():
             places, digests = map_array(stream), map_array(stream)
             names = Names(map_array(stream), map_array(stream))
@@ -204,9 +225,23 @@ def _read(stream: IO[bytes], file: Path, digest: bytes, start: int) -> dict[str,
             if (pixels[:, 1] != 3 * pixels[:, 2] * pixels[:, 3]).any():
                 raise ValueError("an image has more or fewer bytes than pixels")
             splits[split] = PackIndex(
-                str(file), labels, classes, digest.hex(), split, names, images, places, digests
+                str(file),
+                labels,
+                classes,
+                digest.hex(),
+                split,
+                names,
+                images,
+                places,
+                digests,
+                (),
+                pixel_range,
             )
-    except (ValueError, LookupError) as error:  # its tables are whole, but no writer of ours made them
+    except (
+        ValueError,
+        LookupError,
+        TypeError,
+    ) as error:  # its tables are whole, but no writer of ours made them
         raise UserError(f"The pack {file} is damaged: pack the images again.") from error
     return splits
 

@@ -10,17 +10,19 @@ import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from tokenize import TokenError
-from typing import Any, ClassVar, NamedTuple
+from typing import Any, ClassVar, NamedTuple, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
 from byol.data.identity import Identity, contents_of, identify, spread
-from byol.data.image.decode import Decoded, Jpeg, UndecodableImage, opened
+from byol.data.image.decode import Decoded, Jpeg, UndecodableImage, deep, opened
+from byol.data.image.depth import HEAD, Deep, PixelRange, may_be_deep
 from byol.data.index.mapped import Names, map_array
+from byol.data.index.regular import file_bytes
 from byol.errors import UserError
 from byol.system.digest import digest
 from byol.system.files import whole_file
@@ -56,6 +58,7 @@ class FolderIndex:
         classes: names of the C classes, sorted, the same for every labelled split; empty without labels.
         fingerprint: hex digest of the root, the names and the labels.
         notes: what a person has to know of how the set was found, a sentence each.
+        pixel_range: as of `Index`.
     """
 
     root: str
@@ -66,6 +69,7 @@ class FolderIndex:
     _split: str
     _names: Names
     notes: tuple[str, ...] = ()
+    pixel_range: PixelRange | None = None
 
     is_stored: ClassVar[bool] = True
 
@@ -94,7 +98,19 @@ class FolderIndex:
             data = self.bytes(i)
         except OSError as error:
             raise UndecodableImage(f"the file cannot be read: {error}") from error
-        return opened(data)
+        return opened(data, self.pixel_range)
+
+    def meaning(self, pixel_range: PixelRange, notes: tuple[str, ...]) -> Self:
+        """Return the same images, read by a range, with notes more."""
+        return replace(self, pixel_range=pixel_range, notes=(*self.notes, *notes))
+
+    def deep(self, i: int) -> Deep | None:
+        """Return the samples of image i if they have more than 8 bits each; of most files the head tells."""
+        try:
+            is_deep = may_be_deep(file_bytes(self.path(i), HEAD))
+            return deep(self.bytes(i)) if is_deep else None
+        except (OSError, ValueError):
+            return None  # it is told when it is read
 
     def identity(self) -> Identity:
         """Return which images these are; of a large set not all files are read, see `data.identity`."""
@@ -116,7 +132,7 @@ class FolderIndex:
         return None
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return _reopen, (self._file, self._split, self.fingerprint)
+        return _reopen, (self._file, self._split, self.fingerprint, self.notes, self.pixel_range)
 
 
 class Found(NamedTuple):
@@ -214,8 +230,10 @@ def load(file: Path) -> dict[str, FolderIndex] | None:
     return splits if is_fresh else None
 
 
-def _reopen(file: Path, split: str, fingerprint: str) -> FolderIndex:
+def _reopen(
+    file: Path, split: str, fingerprint: str, notes: tuple[str, ...], pixel_range: PixelRange | None
+) -> FolderIndex:
     index = _read(file)[1].get(split)
     if index is None or index.fingerprint != fingerprint:
         raise UserError(f"The images below {file.stem} changed while they were being read: start again.")
-    return index
+    return replace(index, notes=notes, pixel_range=pixel_range)

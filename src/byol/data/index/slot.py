@@ -1,12 +1,13 @@
 """Where the images of a set are: what every kind of index answers."""
 
-from typing import Protocol
+from typing import Protocol, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
 from byol.data.identity import Identity
 from byol.data.image.decode import Decoded, Jpeg
+from byol.data.image.depth import Deep, PixelRange
 
 
 class Index(Protocol):
@@ -50,6 +51,19 @@ class Index(Protocol):
 
     def bytes(self, i: int) -> bytes:
         """Return image i as it is stored."""
+        ...
+
+    @property
+    def pixel_range(self) -> PixelRange | None:
+        """What becomes black and white where there are more than 8 bits a sample; None where nobody said."""
+        ...
+
+    def meaning(self, pixel_range: PixelRange, notes: tuple[str, ...]) -> Self:
+        """Return the same images, read by a range, with notes more."""
+        ...
+
+    def deep(self, i: int) -> Deep | None:
+        """Return the samples of image i if they have more than 8 bits each and can be read; else None."""
         ...
 
     def open(self, i: int) -> Decoded | Jpeg:
