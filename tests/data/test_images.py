@@ -11,7 +11,7 @@ import torch
 from tests.data.writing import write_images
 
 import byol
-from byol.data.image.decode import UndecodableImage
+from byol.data.image.kinds import UndecodableImage
 from byol.data.images import Files, Images, InMemory
 from byol.data.in_memory import keep_in_memory
 from byol.data.index.folder import index_folder
@@ -27,7 +27,7 @@ def test_files_read_labels_classes_and_names(root: Path, cache: Path) -> None:
     assert files.name(3) == "b/003.png"
     np.testing.assert_array_equal(files.read(3), pixels[3])
     (root / "b" / "003.png").unlink()
-    with pytest.raises(UndecodableImage, match="cannot be read"):
+    with pytest.raises(UndecodableImage, match="it is missing"):
         files.read(3)
 
 

@@ -17,8 +17,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from byol.data.identity import Identity, contents_of, identify
-from byol.data.image.decode import Decoded, Jpeg, UndecodableImage
+from byol.data.image.decode import Decoded, Jpeg
 from byol.data.image.depth import PixelRange
+from byol.data.image.kinds import UndecodableImage
 from byol.data.image.resample import (
     central_box,
     crop_resize,

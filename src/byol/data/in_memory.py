@@ -7,7 +7,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from byol.data.image.decode import UndecodableImage
+from byol.data.image.kinds import UndecodableImage
 from byol.data.images import InMemory
 from byol.data.index.mapped import map_array
 from byol.data.index.slot import Index

@@ -14,7 +14,7 @@ import numpy as np
 import simplejpeg
 from numpy.typing import NDArray
 
-from byol.data.image.decode import UndecodableImage
+from byol.data.image.kinds import UndecodableImage
 from byol.data.image.resample import shrink
 from byol.data.index.meaning import with_meaning
 from byol.data.index.packfile import PackWriter

@@ -8,7 +8,8 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from PIL import ExifTags, Image
 
-from byol.data.image.decode import WHOLE, Decoded, Jpeg, UndecodableImage, decode, opened
+from byol.data.image.decode import WHOLE, Decoded, Jpeg, decode, opened
+from byol.data.image.kinds import UndecodableImage
 
 H, W = 24, 40
 
@@ -68,16 +69,19 @@ def test_sixteen_bits_become_the_nearest_of_256_levels(kind: str) -> None:
     np.testing.assert_array_equal(decode(encoded(Image.fromarray(gray), kind))[..., 1], np.rint(gray / 257))
 
 
-def test_palette_with_transparency_becomes_rgb() -> None:
+def test_transparent_colors_of_a_palette_are_white() -> None:
     image = Image.fromarray(gradient()).quantize(16)
-    expected = np.asarray(image.convert("RGB"))
+    expected = np.where(np.asarray(image)[:, :, None] < 8, 255, np.asarray(image.convert("RGB")))
     np.testing.assert_array_equal(decode(encoded(image, "png", transparency=bytes(8))), expected)
 
 
-def test_alpha_is_dropped() -> None:
+@pytest.mark.parametrize("kind", ["png", "tiff", "webp"])
+def test_what_is_transparent_is_white(kind: str) -> None:
     image = Image.fromarray(gradient())
-    image.putalpha(3)
-    np.testing.assert_array_equal(decode(encoded(image, "png")), gradient())
+    image.putalpha(Image.fromarray(np.where(np.arange(H * W).reshape(H, W) % W < 9, 0, 255).astype(np.uint8)))
+    pixels = decode(encoded(image, kind, **({"lossless": True} if kind == "webp" else {})))
+    assert (pixels[:, :9] == 255).all()
+    np.testing.assert_array_equal(pixels[:, 9:], gradient()[:, 9:])
 
 
 def test_animation_gives_its_first_frame() -> None:

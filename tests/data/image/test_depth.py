@@ -9,15 +9,16 @@ from numpy.typing import NDArray
 from PIL import Image
 from tests.data.image.deep_files import gray, write_png16, write_tiff
 
-from byol.data.image.decode import UndecodableImage, decode, deep, opened
-from byol.data.image.depth import HEAD, Deep, PixelRange, may_be_deep
+from byol.data.image.decode import decode, opened
+from byol.data.image.depth import HEAD, Deep, PixelRange, deep_file, may_be_deep
+from byol.data.image.kinds import UndecodableImage
 
 RGB = np.random.default_rng(1).integers(0, 4096, (20, 14, 3)).astype(np.uint16)
 GRAY = gray().astype(np.uint16) * 16
 
 
 def samples(path: Path) -> NDArray[Any]:
-    found = deep(path.read_bytes())
+    found = deep_file(path.read_bytes())
     assert found is not None
     return found.samples
 
@@ -43,7 +44,7 @@ def test_compressed_and_turned_samples_are_those_of_the_file(tmp_path: Path) -> 
 def test_what_has_eight_bits_is_not_deep(tmp_path: Path) -> None:
     for name, mode in (("a.png", "L"), ("a.png", "P"), ("a.png", "RGBA"), ("a.tif", "RGB"), ("a.jpg", "L")):
         Image.fromarray(gray()).convert(mode).save(tmp_path / name)
-        assert deep((tmp_path / name).read_bytes()) is None
+        assert deep_file((tmp_path / name).read_bytes()) is None
     assert not may_be_deep((tmp_path / "a.jpg").read_bytes()[:HEAD])
     assert not may_be_deep((tmp_path / "a.png").read_bytes()[:HEAD])
     assert not may_be_deep(b"")
@@ -54,7 +55,7 @@ def test_a_damaged_one_is_told(tmp_path: Path, part: float) -> None:
     for path in (write_png16(tmp_path / "a.png", RGB), write_tiff(tmp_path / "a.tif", RGB)):
         data = path.read_bytes()
         with pytest.raises(UndecodableImage):
-            deep(data[: int(part * len(data))])
+            deep_file(data[: int(part * len(data))])
 
 
 def test_a_range_says_what_is_black_and_white() -> None:

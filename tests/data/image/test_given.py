@@ -162,8 +162,8 @@ REFUSED: list[tuple[Any, str]] = [
     (np.full((8, 8), np.inf), "numbers from inf to inf"),
     (GRAY.astype(np.complex64), "holds complex64 numbers, whose range is not known"),
     (Image.fromarray(GRAY.astype(np.float32)), "a PIL image of mode F.* cannot be used: .*floating point"),
-    ("nowhere/1.jpg", "nowhere/1.jpg cannot be used: No such file or directory"),
-    ([PIXELS, os.curdir], r"\. cannot be used: Is a directory"),
+    ("nowhere/1.jpg", "nowhere/1.jpg cannot be used: it is missing"),
+    ([PIXELS, os.curdir], r"\. cannot be used: it is a folder"),
 ]  # fmt: skip
 
 

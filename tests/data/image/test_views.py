@@ -235,7 +235,7 @@ SPECS = [
 
 @pytest.mark.parametrize("views", SPECS, ids=["two", "multicrop", "one"])
 def test_called_on_images_they_are_those_of_the_loader(views: TwoViews | MultiCrop | OneView) -> None:
-    pixels = torch.randint(0, 256, (20, 3, 18, 15), dtype=torch.uint8)
+    pixels = torch.randint(0, 256, (24, 3, 18, 15), dtype=torch.uint8)
     options: dict[str, Any] = {"batch_size": 8, "seed": 3, "first_step": 1, "total_steps": 4, "workers": 0}
     for batch in batches(InMemory(pixels), views, device=torch.device("cpu"), **options):
         called = views(pixels[torch.from_numpy(batch.index)], seed=3, step=batch.step, index=batch.index)

@@ -11,7 +11,7 @@ import torch
 from PIL import Image
 from torch.utils.data import Dataset, Subset
 
-from byol.data.image.decode import UndecodableImage
+from byol.data.image.kinds import UndecodableImage
 from byol.data.index.dataset import DatasetIndex
 from byol.errors import UserError
 

@@ -20,6 +20,8 @@ def rgb(image: Image.Image) -> NDArray[np.uint8]:
     Raises:
         UndecodableImage: its colors cannot be converted.
     """
+    if image.mode == "F":
+        raise UndecodableImage("its pixels are floating point numbers without a known range")
     if image.mode not in (*_OPAQUE, *_WITH_ALPHA):
         raise UndecodableImage(f"its colors ({image.mode}) are not read: save it as RGB")
     image.load()

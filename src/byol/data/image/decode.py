@@ -3,9 +3,6 @@
 H and W are an image's own height and width in pixels.
 """
 
-import io
-import struct
-import zlib
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -14,8 +11,9 @@ import simplejpeg
 from numpy.typing import NDArray
 from PIL import ExifTags, Image, ImageOps
 
-from byol.data.image.depth import Deep, PixelRange, deep_file, deep_gray
-from byol.data.image.kinds import UndecodableImage as UndecodableImage
+from byol.data.image.color import rgb
+from byol.data.image.depth import PixelRange, deep_file, deep_gray
+from byol.data.image.kinds import JPEG, UndecodableImage, open_picture, refuse_large, told_once
 
 _JPEG = b"\xff\xd8"
 _EXIF = b"Exif\0\0"
@@ -27,20 +25,6 @@ WHOLE = 8  # sizes of a decoded image are counted in eighths, as libjpeg does
 # fast code for them: they take longer than the whole image.
 _COARSER = (1, 2, 3, 4)
 _SCALABLE = ("YCbCr", "RGB", "Gray")
-
-# What Pillow's readers raise on broken files: the documented ones and those that flipped bytes brought up.
-_BROKEN = (
-    OSError,
-    ValueError,
-    SyntaxError,
-    EOFError,
-    LookupError,
-    TypeError,
-    ArithmeticError,
-    struct.error,
-    zlib.error,
-    Image.DecompressionBombError,
-)
 
 
 @dataclass(frozen=True, eq=False)
@@ -117,69 +101,43 @@ class Jpeg:
 def opened(data: bytes, pixel_range: PixelRange | None = None) -> Decoded | Jpeg:
     """Return an image with its size known, and decoded only where that takes decoding.
 
-    Args:
-        data: the whole file.
-        pixel_range: of what has more than 8 bits a sample, as of `decode`.
-
-    Raises:
-        UndecodableImage: the bytes are no image. Of a JPEG, only reading it tells.
-    """
-    if _is_plain_jpeg(data):
-        try:
-            height, width, colors, _ = simplejpeg.decode_jpeg_header(data)
-        except ValueError:
-            return Decoded(_by_pillow(data, pixel_range))
-        if colors in _SCALABLE:
-            return Jpeg(data, height, width)
-    return Decoded(decode(data, pixel_range))
-
-
-def decode(data: bytes, pixel_range: PixelRange | None = None) -> NDArray[np.uint8]:
-    """Decode an image file into RGB pixels, upright.
-
-    JPEG goes to simplejpeg, which is faster; what it refuses, and every other format, goes to Pillow. Gray,
-    palette and CMYK become RGB, 16 bits become 8, alpha is dropped, an animation gives its
-    first frame. The content decides, not the name: many a .jpg is a PNG.
+    JPEG goes to simplejpeg, which is faster; what it refuses, and every other kind of file, goes to Pillow
+    (`data.image.kinds`). Gray, palette and CMYK become RGB, 16 bits become 8, what is transparent lies on
+    white, an animation gives its first frame. The content decides, not the name: many a .jpg is a PNG.
 
     Args:
         data: the whole file.
         pixel_range: what becomes black and white where there are more than 8 bits a sample; by default the
             smallest and the largest number that a sample may be.
 
-    Returns:
-        (H, W, 3) uint8 in [0, 255], turned as the EXIF orientation says.
-
     Raises:
-        UndecodableImage: the bytes are truncated, damaged or no image.
+        UndecodableImage: the bytes are of no kind that is read, too large, truncated or damaged. Of a JPEG,
+            only reading it tells the latter.
     """
     if _is_plain_jpeg(data):
         try:
-            pixels: NDArray[np.uint8] = simplejpeg.decode_jpeg(data)
-            return pixels
+            height, width, colors, _ = simplejpeg.decode_jpeg_header(data)
         except ValueError:
-            pass  # Pillow reads some files that simplejpeg refuses
-    return _by_pillow(data, pixel_range)
+            return Decoded(_by_pillow(data))  # which reads some files that simplejpeg refuses
+        refuse_large(width, height, JPEG)
+        if colors in _SCALABLE:
+            return Jpeg(data, height, width)
+    samples = deep_file(data)
+    return Decoded(_by_pillow(data) if samples is None else samples.rgb(pixel_range))
 
 
-def deep(data: bytes) -> Deep | None:
-    """Return the samples of an image file that has more than 8 bits each; None of any other.
+def decode(data: bytes, pixel_range: PixelRange | None = None) -> NDArray[np.uint8]:
+    """Return the pixels of an image file, (H, W, 3) uint8, upright, as `opened` reads them.
 
     Raises:
-        UndecodableImage: the bytes are truncated, damaged or no image.
+        UndecodableImage: the bytes are of no kind that is read, too large, truncated or damaged.
     """
-    return deep_file(data)
+    return opened(data, pixel_range).read()[0]
 
 
-def _by_pillow(data: bytes, pixel_range: PixelRange | None = None) -> NDArray[np.uint8]:
-    if (samples := deep(data)) is not None:
-        return samples.rgb(pixel_range)
-    try:
-        with Image.open(io.BytesIO(data)) as image:
-            return as_rgb(image if _orientation(image) == _UPRIGHT else ImageOps.exif_transpose(image))
-    except UndecodableImage:
-        raise
-    except _BROKEN as error:
-        raise UndecodableImage("it is damaged, or no image") from error
+def _by_pillow(data: bytes) -> NDArray[np.uint8]:
+    with open_picture(data) as image:
+        return rgb(image if _orientation(image) == _UPRIGHT else ImageOps.exif_transpose(image))
 
 
 def _is_plain_jpeg(data: bytes) -> bool:
@@ -189,17 +147,18 @@ def _is_plain_jpeg(data: bytes) -> bool:
 
 def _is_upright(data: bytes) -> bool:
     try:
-        with Image.open(io.BytesIO(data)) as image:  # reads the header only: some 50 us
+        with open_picture(data) as image:  # reads the header only: some 50 us
             return _orientation(image) == _UPRIGHT
-    except _BROKEN:
+    except UndecodableImage:
         return True
 
 
 def _orientation(image: Image.Image) -> int:
     try:
-        return int(image.getexif().get(ExifTags.Base.Orientation, _UPRIGHT))
-    except _BROKEN:
-        return _UPRIGHT  # a damaged EXIF block says nothing against the pixels
+        with told_once():
+            return int(image.getexif().get(ExifTags.Base.Orientation, _UPRIGHT))
+    except UndecodableImage:  # a damaged EXIF block says nothing against the pixels
+        return _UPRIGHT
 
 
 def as_rgb(image: Image.Image, pixel_range: PixelRange | None = None) -> NDArray[np.uint8]:
@@ -207,15 +166,10 @@ def as_rgb(image: Image.Image, pixel_range: PixelRange | None = None) -> NDArray
 
     Args:
         image: the picture.
-        pixel_range: as of `decode`.
+        pixel_range: as of `opened`.
 
     Raises:
-        UndecodableImage: they are floating point numbers.
+        UndecodableImage: they are floating point numbers, or its colors cannot be converted.
     """
-    if (samples := deep_gray(image)) is not None:  # which Pillow's own conversion would clip at 255
-        return samples.rgb(pixel_range)
-    if image.mode == "F":
-        raise UndecodableImage("its pixels are floating point numbers without a known range")
-    if image.mode == "P":
-        image = image.convert("RGBA")  # straight to RGB warns where the palette has transparent entries
-    return np.array(image.convert("RGB"))
+    samples = deep_gray(image)  # which Pillow's own conversion would clip at 255
+    return rgb(image) if samples is None else samples.rgb(pixel_range)

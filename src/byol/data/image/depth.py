@@ -11,14 +11,19 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageFile, ImageOps
 
-from byol.data.image.kinds import open_picture
+from byol.data.image.kinds import UndecodableImage, open_picture
 
 HEAD = 32  # bytes of a file that say whether it may be deep
 
 _BITS, _SENSE, _FORMAT = 258, 262, 339  # tags of TIFF
 _WHITE_IS_ZERO, _SIGNED = 0, 2
 # Samples in the order of another machine: of two bytes the upper one becomes the lower.
-_OTHER_BYTE = {"RGB;16B": "RGB;16L", "RGB;16L": "RGB;16B"}
+_OTHER_BYTE = {
+    "RGB;16B": "RGB;16L",
+    "RGB;16L": "RGB;16B",
+    "RGBA;16B": "RGBA;16L",
+    "RGBA;16L": "RGBA;16B",
+}
 
 
 @dataclass(frozen=True)
@@ -70,12 +75,14 @@ class Deep:
         bits: that a sample may have, as the file says.
         is_signed: samples may lie below zero.
         white_is_zero: the smaller a sample, the lighter.
+        alpha: (H, W) uint8, how opaque each pixel is; None where all are.
     """
 
     samples: NDArray[Any]
     bits: int = 16
     is_signed: bool = False
     white_is_zero: bool = False
+    alpha: NDArray[np.uint8] | None = None
 
     jpeg: ClassVar[None] = None
 
@@ -89,7 +96,11 @@ class Deep:
         """Return the picture (H, W, 3), by a range or by all that a sample may be."""
         levels = (self.full if pixel_range is None else pixel_range).levels(self.samples)
         levels = 255 - levels if self.white_is_zero else levels
-        return np.repeat(levels[:, :, None], 3, axis=2) if levels.ndim == 2 else levels
+        levels = np.repeat(levels[:, :, None], 3, axis=2) if levels.ndim == 2 else levels
+        if self.alpha is None:
+            return levels
+        opaque = self.alpha[:, :, None] / np.float32(255)  # what is transparent lies on white
+        return np.rint(255 - (255 - levels) * opaque).astype(np.uint8)
 
 
 def may_be_deep(head: bytes) -> bool:
@@ -109,13 +120,18 @@ def deep_file(data: bytes) -> Deep | None:
         return None
     with open_picture(data) as image:
         other = _OTHER_BYTE.get(_layout(image))
+        if other is None and "16" in _layout(image) and not image.mode.startswith("I"):
+            raise UndecodableImage(
+                f"it has 16 bits a sample as {image.mode}: save it as gray or RGB, or with 8"
+            )
         if other is None:
             return deep_gray(image)
         upper = _upright(image)
     with open_picture(data) as image:
         assert isinstance(image, ImageFile.ImageFile)
         image.tile = [tile._replace(args=_renamed(tile.args, other)) for tile in image.tile]
-        return Deep(upper.astype(np.uint16) << 8 | _upright(image))
+        both = upper.astype(np.uint16) << 8 | _upright(image)
+        return Deep(both[:, :, :3], alpha=upper[:, :, 3] if both.shape[2] == 4 else None)
 
 
 def deep_gray(image: Image.Image) -> Deep | None:

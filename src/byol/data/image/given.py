@@ -19,8 +19,10 @@ from numpy.typing import NDArray
 from PIL import ExifTags, Image, ImageOps
 from torch import Tensor
 
-from byol.data.image.decode import UndecodableImage, as_rgb, decode
+from byol.data.image.decode import as_rgb, decode
 from byol.data.image.depth import Deep, PixelRange, deep_gray
+from byol.data.image.kinds import UndecodableImage, told_once
+from byol.data.index.regular import file_bytes
 from byol.errors import UserError
 from byol.system.home import expanded
 
@@ -175,7 +177,7 @@ def _pixels(picture: Any, name: str, channels: int, pixel_range: PixelRange | No
     """Return one picture as (C, H, W) uint8, with the channels that it has."""
     try:
         if isinstance(picture, (str, os.PathLike)):
-            return _first(decode(_read(picture), pixel_range))
+            return _first(decode(file_bytes(expanded(picture)), pixel_range))
         if isinstance(picture, Image.Image):
             return _first(of_pillow(picture, pixel_range))
     except UndecodableImage as error:
@@ -193,21 +195,10 @@ def of_pillow(image: Image.Image, pixel_range: PixelRange | None = None) -> NDAr
     Raises:
         UndecodableImage: its file is damaged, or its values have no known range.
     """
-    try:
+    with told_once():
         if image.getexif().get(ExifTags.Base.Orientation, 1) != 1:
             image = ImageOps.exif_transpose(image)
         return as_rgb(image, pixel_range)
-    except UndecodableImage:
-        raise
-    except (OSError, ValueError, SyntaxError, EOFError, LookupError, TypeError, ArithmeticError) as error:
-        raise UndecodableImage(f"it cannot be read ({error})") from error
-
-
-def _read(path: str | os.PathLike[str]) -> bytes:
-    try:
-        return expanded(path).read_bytes()
-    except OSError as error:
-        raise UndecodableImage(error.strerror or str(error)) from error
 
 
 def _first(pixels: NDArray[np.uint8]) -> Tensor:

@@ -149,7 +149,7 @@ def open_picture(data: bytes) -> Iterator[Image.Image]:
     kind = kind_of(data)
     if (claimed := _claimed_size(data, kind)) is not None:
         refuse_large(*claimed, kind)
-    with _told_once(), _QUIET:
+    with told_once():
         try:
             reader = _reader(kind)
             with reader(io.BytesIO(data)) as image:
@@ -161,9 +161,15 @@ def open_picture(data: bytes) -> Iterator[Image.Image]:
 
 
 @contextmanager
-def _told_once() -> Iterator[None]:
+def told_once() -> Iterator[None]:
+    """Context in which pictures of any origin are read: whatever goes wrong means an unusable picture.
+
+    Raises:
+        UndecodableImage: something was raised.
+    """
     try:
-        yield
+        with _QUIET:
+            yield
     except UndecodableImage:
         raise
     except MemoryError as error:

@@ -6,6 +6,8 @@ from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from pathlib import Path
 
+from byol.data.image.kinds import UndecodableImage
+from byol.data.index.regular import file_bytes
 from byol.system.digest import bytes_digest
 
 _MOST = 20_000  # files whose sizes are asked for
@@ -41,8 +43,8 @@ def copies(root: Path, names: Sequence[str], labels: Sequence[str]) -> list[tupl
             files, left = files - 1, left - size
             if files < 0 or left < 0:
                 return pairs
-            with suppress(OSError):
-                j = first.setdefault(bytes_digest(Path(root, names[i]).read_bytes()), i)
+            with suppress(UndecodableImage):
+                j = first.setdefault(bytes_digest(file_bytes(os.path.join(root, names[i]))), i)  # noqa: PTH118
                 if labels[j] != labels[i]:
                     pairs.append((names[j], names[i]))
     return pairs

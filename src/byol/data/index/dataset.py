@@ -16,9 +16,10 @@ from PIL import Image
 from torch import Tensor
 
 from byol.data.identity import FEWEST, MOST, Identity, contents_of, identify
-from byol.data.image.decode import Decoded, UndecodableImage
+from byol.data.image.decode import Decoded
 from byol.data.image.depth import Deep, PixelRange
 from byol.data.image.given import VALUES, deep_of, kind, one
+from byol.data.image.kinds import UndecodableImage
 from byol.errors import UserError
 from byol.system.digest import digest, number_digest
 

@@ -19,8 +19,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from byol.data.identity import Identity, contents_of, identify, spread
-from byol.data.image.decode import Decoded, Jpeg, UndecodableImage, deep, opened
-from byol.data.image.depth import HEAD, Deep, PixelRange, may_be_deep
+from byol.data.image.decode import Decoded, Jpeg, opened
+from byol.data.image.depth import HEAD, Deep, PixelRange, deep_file, may_be_deep
 from byol.data.index.mapped import Names, map_array
 from byol.data.index.regular import file_bytes
 from byol.errors import UserError
@@ -85,8 +85,12 @@ class FolderIndex:
         return os.path.join(self.root, self.name(i))  # noqa: PTH118 - a Path takes three times as long
 
     def bytes(self, i: int) -> bytes:
-        """Return what the file of image i holds."""
-        return Path(self.path(i)).read_bytes()
+        """Return what the file of image i holds.
+
+        Raises:
+            UndecodableImage: it is missing, no regular file, or cannot be read.
+        """
+        return file_bytes(self.path(i))
 
     def open(self, i: int) -> Decoded | Jpeg:
         """Return image i with its size known.
@@ -94,11 +98,7 @@ class FolderIndex:
         Raises:
             UndecodableImage: the file is missing or no image.
         """
-        try:
-            data = self.bytes(i)
-        except OSError as error:
-            raise UndecodableImage(f"the file cannot be read: {error}") from error
-        return opened(data, self.pixel_range)
+        return opened(self.bytes(i), self.pixel_range)
 
     def meaning(self, pixel_range: PixelRange, notes: tuple[str, ...]) -> Self:
         """Return the same images, read by a range, with notes more."""
@@ -108,7 +108,7 @@ class FolderIndex:
         """Return the samples of image i if they have more than 8 bits each; of most files the head tells."""
         try:
             is_deep = may_be_deep(file_bytes(self.path(i), HEAD))
-            return deep(self.bytes(i)) if is_deep else None
+            return deep_file(self.bytes(i)) if is_deep else None
         except (OSError, ValueError):
             return None  # it is told when it is read
 
