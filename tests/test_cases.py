@@ -52,18 +52,6 @@ pytestmark = pytest.mark.timeout(120)
 
 
 OWED: dict[str, str] = {
-    "test_01_deep_pictures_are_as_their_twins[01a, png of 12 bits]": "PICTURES, ROAD",
-    "test_01_deep_pictures_are_as_their_twins[01b, tiff of 10 bits]": "PICTURES, ROAD",
-    "test_01_deep_pictures_are_as_their_twins[01c, signed tiff]": "PICTURES, ROAD",
-    "test_01_deep_pictures_are_as_their_twins[01d, tiff whose 0 is white]": "PICTURES, ROAD",
-    "test_01_deep_pictures_are_as_their_twins[png of 14 bits]": "PICTURES, ROAD",
-    "test_01_deep_pictures_are_as_their_twins[png of 16 bits]": "PICTURES, ROAD",
-    "test_01_deep_pictures_are_as_their_twins[signed tiff, big-endian]": "PICTURES, ROAD",
-    "test_01_deep_pictures_are_as_their_twins[tiff of 12 bits whose 0 is white]": "PICTURES, ROAD",
-    "test_01_deep_pictures_are_as_their_twins[tiff of 12 bits, big-endian]": "PICTURES, ROAD",
-    "test_01e_deep_colors_are_as_their_twins[10]": "PICTURES, ROAD",
-    "test_01e_deep_colors_are_as_their_twins[12]": "PICTURES, ROAD",
-    "test_03_a_picture_without_a_name_is_told_by_its_position": "ROAD",
     "test_04_what_cannot_be_seen_does_not_count[png]": "PICTURES",
     "test_04_what_cannot_be_seen_does_not_count[tif]": "PICTURES",
     "test_04_what_cannot_be_seen_does_not_count[webp]": "PICTURES",
@@ -369,7 +357,7 @@ def test_03_a_picture_without_a_name_is_told_by_its_position(
     encoder: byol.Pretrained, tmp_path: Path
 ) -> None:
     path = write(tmp_path / "cut.jpg", picture(1))
-    path.write_bytes(path.read_bytes()[:600])
+    path.write_bytes(path.read_bytes()[:-200])
     with Image.open(path) as cut, pytest.raises(UserError, match=r"cut\.jpg|\b1\b|second"):
         encoder.embed([picture(0), cut])
     with pytest.raises(UserError, match=r"nothing\.jpg"):
