@@ -57,7 +57,7 @@ LAYERS = [  # a module imports only rows below its own, or its own row's folder
     {"evaluate.scoring"},
     {"evaluate.metrics"},
     {"evaluate.statistics", "weights.pretrained"},
-    {"weights.zoo"},
+    {"weights.encoder_file", "weights.zoo"},
     {"data.loader", "data.packing", "weights.matching"},
     {"data.image.views", "data.opening"},
     {"data.index.archive", "data.splits"},

@@ -20,7 +20,8 @@ from byol.evaluate.protocol.linear import LinearProbe
 from byol.evaluate.protocol.slot import Context, Outcome
 from byol.evaluate.task import Task, open_task
 from byol.model.encoder import ConvNet
-from byol.weights.pretrained import Pretrained, save_encoder
+from byol.weights.encoder_file import save_encoder
+from byol.weights.pretrained import Pretrained
 
 
 @pytest.fixture(autouse=True)

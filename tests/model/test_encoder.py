@@ -17,7 +17,8 @@ from byol.model.norm import BatchNorm, GroupNorm, LayerNorm, NoNorm
 from byol.model.resnet import ResNetEncoder
 from byol.recipe.names import named
 from byol.recipe.spec import from_json
-from byol.weights.pretrained import load, save_encoder
+from byol.weights.encoder_file import save_encoder
+from byol.weights.pretrained import load
 
 SHORTCUTS: tuple[Literal["identity"], Literal["projection"]] = ("identity", "projection")
 

@@ -1,4 +1,5 @@
 import errno
+import random
 from pathlib import Path
 from typing import Any
 
@@ -37,6 +38,27 @@ def test_a_truncated_checkpoint_is_named_with_the_one_before(share: float, tmp_p
         checkpoint.load(path, CPU)
 
 
+@pytest.mark.parametrize("seed", range(4))
+def test_no_flipped_bit_is_silent(seed: int, tmp_path: Path) -> None:
+    state = {"w": torch.randn(500), "names": ["a", "b"]}
+    path, draw = checkpoint.save(tmp_path, 1, state), random.Random(seed)
+    content = path.read_bytes()
+    tail = 8 * len(content) - 1
+    for bit in [*(draw.randrange(8 * len(content)) for _ in range(100)), *range(tail, tail - 200, -7)]:
+        damaged = bytearray(content)
+        damaged[bit // 8] ^= 1 << bit % 8
+        path.write_bytes(damaged)
+        with pytest.raises(UserError, match="damaged"):
+            checkpoint.load(path, CPU)
+
+
+def test_what_lost_its_digest_is_damaged(tmp_path: Path) -> None:
+    path = checkpoint.save(tmp_path, 1, {"w": torch.randn(5)})
+    path.write_bytes(path.read_bytes()[:-24])
+    with pytest.raises(UserError, match="damaged"):
+        checkpoint.load(path, CPU)
+
+
 class Payload:
     def __reduce__(self) -> Any:
         return print, ("executed",)
@@ -53,7 +75,7 @@ def test_a_checkpoint_cannot_execute_code(tmp_path: Path, capsys: pytest.Capture
 def test_another_format_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "step-000000001.pt"
     torch.save({"format": 99}, path)
-    with pytest.raises(UserError, match="not a byol checkpoint of format 3"):
+    with pytest.raises(UserError, match="not a byol checkpoint of format 4"):
         checkpoint.load(path, CPU)
 
 

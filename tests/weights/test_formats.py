@@ -13,8 +13,9 @@ from byol.answer import Answer
 from byol.data.image.preprocessing import Preprocessing
 from byol.errors import UserError
 from byol.model.encoder import ConvNet, ResNet
+from byol.weights.encoder_file import save_encoder
 from byol.weights.formats import FORMATS, Exported, Normalized, export
-from byol.weights.pretrained import Pretrained, load, save_encoder
+from byol.weights.pretrained import Pretrained, load
 
 HOW = Preprocessing(size=32)
 

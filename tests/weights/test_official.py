@@ -28,9 +28,10 @@ from byol.errors import UserError
 from byol.evaluate.judging import judge
 from byol.evaluate.protocol.knn import Knn
 from byol.model.encoder import ConvNet, ResNet
+from byol.weights.encoder_file import save_encoder
 from byol.weights.haiku import convert
 from byol.weights.official import import_official
-from byol.weights.pretrained import load, save_encoder
+from byol.weights.pretrained import load
 
 Tree = dict[str, dict[str, NDArray[Any]]]
 

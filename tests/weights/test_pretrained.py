@@ -15,7 +15,8 @@ from byol.data.image.preprocessing import Preprocessing
 from byol.errors import UserError
 from byol.model.encoder import ConvNet, ResNet
 from byol.model.norm import GroupNorm
-from byol.weights.pretrained import Pretrained, load, save_encoder
+from byol.weights.encoder_file import save_encoder
+from byol.weights.pretrained import Pretrained, load
 
 SPEC = ConvNet(widths=(4, 8))
 
@@ -90,7 +91,7 @@ def test_pictures_are_embedded_whatever_holds_them(tmp_path: Path) -> None:
 
 def test_what_cannot_be_embedded_is_one_sentence_that_names_it(tmp_path: Path) -> None:
     encoder = wrapped(SPEC.build())
-    with pytest.raises(UserError, match=r"a\.jpg cannot be used: No such file"):
+    with pytest.raises(UserError, match=r"a\.jpg cannot be used: it is missing"):
         encoder.embed("a.jpg")
     empty: list[Any] = [[], iter(()), torch.zeros(0, 3, 8, 8, dtype=torch.uint8)]
     for nothing in empty:
@@ -194,7 +195,7 @@ def test_the_same_encoder_makes_the_same_bytes_with_its_metadata_in_order(tmp_pa
     length = int.from_bytes(files[0][:8], "little")
     assert length % 8 == 0
     header = json.loads(files[0][8 : 8 + length])
-    assert list(header["__metadata__"]) == ["architecture", "format", "preprocessing"]
+    assert list(header["__metadata__"]) == ["architecture", "digest", "format", "preprocessing"]
     weights = load_file(first / "encoder.safetensors")  # as any other reader does
     assert weights.keys() == network.state_dict().keys()
     assert all(torch.equal(weights[name], value) for name, value in network.state_dict().items())

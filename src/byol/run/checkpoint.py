@@ -1,18 +1,26 @@
-"""Checkpoints: written under a temporary name, synced, renamed, kept as a small rotation."""
+"""Checkpoints: written under a temporary name, synced, renamed, kept as a small rotation.
+
+A file is what `torch.save` writes, and behind it a mark and a digest (BLAKE2b) of all before: a bit that a
+disk has turned is found when the file is read, and not learned from.
+"""
 
 import errno
+import hashlib
+import mmap
 import pickle
 import re
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import torch
 
 from byol.errors import UserError
 from byol.system.files import whole_file
 
-FORMAT = 3
+FORMAT = 4
 KEEP = 2
+_MARK = b"byol sum"
+_SUM = 16  # bytes of the digest
 _NAME = re.compile(r"step-(\d{9})\.pt")
 
 
@@ -30,7 +38,9 @@ def save(folder: Path, step: int, state: dict[str, Any]) -> Path:
     path = folder / f"step-{step:09d}.pt"
     try:
         with whole_file(path, is_only_writer=True, is_synced=True) as file:
-            torch.save({"format": FORMAT, "step": step, **state}, file)
+            summed = _Summed(file)
+            torch.save({"format": FORMAT, "step": step, **state}, summed)  # type: ignore[arg-type]  # write and flush will do
+            file.write(_MARK + summed.sum.digest())
     except (OSError, RuntimeError) as error:
         # torch's zip writer turns a failed write into a RuntimeError of its own, with the OSError behind it.
         cause = error if isinstance(error, OSError) else error.__context__
@@ -60,14 +70,54 @@ def load(path: Path, device: torch.device) -> dict[str, Any]:
         UserError: the file is truncated, damaged or of another format; an earlier one is named.
     """
     try:
-        state: dict[str, Any] = torch.load(path, map_location=device, weights_only=True)
-    except (OSError, RuntimeError, EOFError, pickle.UnpicklingError) as error:
-        others = [other for other in _all(path.parent) if other != path]
-        remedy = f"delete it to resume from {others[-1].name}" if others else "start again with --overwrite"
-        raise UserError(f"checkpoint {path} is truncated or damaged; {remedy}.") from error
+        with path.open("rb") as file:
+            content, is_summed = _whole(file)
+            state: dict[str, Any] = torch.load(content, map_location=device, weights_only=True)
+    except (OSError, RuntimeError, ValueError, EOFError, pickle.UnpicklingError) as error:
+        raise UserError(_damaged(path)) from error
     if not isinstance(state, dict) or state.get("format") != FORMAT:
         raise UserError(f"{path} is not a byol checkpoint of format {FORMAT}.")
+    if not is_summed:
+        raise UserError(_damaged(path))
     return state
+
+
+def _damaged(path: Path) -> str:
+    others = [other for other in _all(path.parent) if other != path]
+    remedy = f"delete it to resume from {others[-1].name}" if others else "start again with --overwrite"
+    return f"checkpoint {path} is truncated or damaged; {remedy}."
+
+
+class _Summed:
+    """A file that keeps a digest of what is written to it."""
+
+    def __init__(self, file: IO[bytes]) -> None:
+        self.file, self.sum = file, hashlib.blake2b(digest_size=_SUM)
+
+    def write(self, data: bytes) -> int:
+        self.sum.update(data)
+        return self.file.write(data)
+
+    def flush(self) -> None:
+        self.file.flush()
+
+
+def _whole(file: IO[bytes]) -> tuple[Any, bool]:
+    """Return what `torch.save` wrote into a file, and whether a digest says that it is what was written.
+
+    Raises:
+        ValueError: the digest differs.
+    """
+    end = file.seek(0, 2) - len(_MARK) - _SUM
+    file.seek(max(end, 0))
+    mark, known = file.read(len(_MARK)), file.read(_SUM)
+    if end <= 0 or mark != _MARK:
+        file.seek(0)
+        return file, False  # of another format, or no checkpoint
+    content = mmap.mmap(file.fileno(), end, access=mmap.ACCESS_READ)
+    if hashlib.blake2b(content, digest_size=_SUM).digest() != known:
+        raise ValueError("its digest differs")
+    return content, True
 
 
 def _all(folder: Path) -> list[Path]:

@@ -18,7 +18,7 @@ from byol.system.files import write_json
 from byol.training.learner import Learner
 from byol.training.request import Request, refuse_other_images, refuse_other_recipe
 from byol.training.watch import Judge
-from byol.weights.pretrained import save_encoder
+from byol.weights.encoder_file import save_encoder
 
 
 def begin(asked: Request, device: Device, images: Images) -> None:

@@ -17,7 +17,8 @@ from byol.data.image.preprocessing import Preprocessing
 from byol.errors import UserError, nearest
 from byol.model.encoder import in_eval_mode
 from byol.system.files import place_to_write, whole_file
-from byol.weights.pretrained import Pretrained, load, save_encoder
+from byol.weights.encoder_file import save_encoder
+from byol.weights.pretrained import Pretrained, load
 
 _COMPARED = 8  # images
 

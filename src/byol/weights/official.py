@@ -20,9 +20,9 @@ from byol.model.encoder import ResNet
 from byol.run.folder import RunFolder
 from byol.run.provenance import provenance
 from byol.system.files import given_path, place_to_write, write_json
+from byol.weights.encoder_file import save_encoder
 from byol.weights.haiku import Tree, convert
 from byol.weights.pickled import PlainArray, PlainTuple, read_pickle
-from byol.weights.pretrained import save_encoder
 
 SIZE = 224
 FRACTION = 0.875  # of the shorter side; official `utils/dataset.py:247-268`, which rounds the corner up

@@ -3,15 +3,14 @@
 import copy
 import json
 import os
+import re
+import shlex
 from collections.abc import Callable
-from dataclasses import asdict
 from functools import partial
 from itertools import islice
-from pathlib import Path
 from typing import Any
 
 import torch
-from pydantic import TypeAdapter
 from torch import Tensor, nn
 
 from byol.data.image.given import Pictures
@@ -19,11 +18,12 @@ from byol.data.image.preprocessing import Preprocessing
 from byol.errors import UserError, refuse_not_whole
 from byol.model.encoder import EncoderSpec, in_eval_mode
 from byol.system.digest import digest
-from byol.system.files import given_path, whole_file
+from byol.system.files import given_path
+from byol.weights.encoder_file import read_encoder
 from byol.weights.zoo import is_named, open_named
 
 _CHECKPOINTS = {".pth", ".pt", ".ckpt", ".bin", ".tar"}
-_Spec = TypeAdapter[EncoderSpec](EncoderSpec)
+RUN_CHECKPOINT = re.compile(r"step-\d{9}\.pt")
 
 
 class Pretrained(nn.Module):
@@ -121,31 +121,6 @@ class Pretrained(nn.Module):
         return torch.cat(rows)
 
 
-def save_encoder(
-    path: Path, encoder: nn.Module, spec: EncoderSpec | None, preprocessing: Preprocessing
-) -> None:
-    """Write an encoder's weights as safetensors, with architecture and preprocessing in the metadata.
-
-    The same encoder makes the same bytes.
-
-    Args:
-        path: of the file.
-        encoder: the online encoder; keys are its own, so those of torchvision and timm for a `ResNet`.
-        spec: how to build it again; None for a module of the user's own.
-        preprocessing: how images are prepared for it.
-    """
-    from safetensors.torch import save
-
-    metadata = {
-        "format": "pt",
-        "architecture": json.dumps({"kind": "custom"} if spec is None else asdict(spec)),
-        "preprocessing": json.dumps(preprocessing.to_json()),
-    }
-    weights = {name: tensor.detach().cpu().contiguous() for name, tensor in encoder.state_dict().items()}
-    with whole_file(path, is_only_writer=True) as file:  # safetensors' own writer hides it from other users
-        file.writelines(_in_order(save(weights, metadata)))
-
-
 def load(run: str | os.PathLike[str], *, encoder: nn.Module | None = None) -> Pretrained:
     """Return an encoder in eval mode, with its preprocessing.
 
@@ -178,12 +153,18 @@ def load(run: str | os.PathLike[str], *, encoder: nn.Module | None = None) -> Pr
     path = path / "encoder.safetensors" if path.is_dir() else path
     if not path.is_file():
         raise UserError(f"there is no encoder at {path}; give a finished run, or its encoder.safetensors.")
+    if RUN_CHECKPOINT.fullmatch(path.name):
+        run_folder = path.absolute().parent.parent
+        raise UserError(
+            f"{path} is a checkpoint of a run and no encoder; give the run, {run_folder}, once it is "
+            f"finished: byol pretrain --resume {shlex.quote(str(run_folder))}."
+        )
     if path.suffix in _CHECKPOINTS:
         raise UserError(
             f"{path} does not say which network it belongs to; name it: timm:NAME@{path} or "
             f"torchvision:NAME@{path}."
         )
-    weights, architecture, preprocessing = _read(path)
+    weights, architecture, preprocessing = read_encoder(path)
     rebuild = None
     if encoder is None:
         if architecture is None:
@@ -198,35 +179,6 @@ def load(run: str | os.PathLike[str], *, encoder: nn.Module | None = None) -> Pr
     return Pretrained(
         encoder, preprocessing, name=os.fspath(run), rebuild=rebuild, architecture=architecture
     ).eval()
-
-
-def _read(path: Path) -> tuple[dict[str, Tensor], EncoderSpec | None, Preprocessing]:
-    """Return weights, architecture (None for a module of the user's own) and preprocessing from a file."""
-    from safetensors import SafetensorError, safe_open
-
-    try:
-        with safe_open(path, "pt") as file:
-            metadata = file.metadata() or {}
-            weights = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-        is_custom = json.loads(metadata["architecture"])["kind"] == "custom"
-        spec = None if is_custom else _Spec.validate_json(metadata["architecture"], strict=True)
-        return weights, spec, Preprocessing.from_json(json.loads(metadata["preprocessing"]))
-    except (SafetensorError, LookupError, TypeError, AttributeError, ValueError) as error:
-        raise UserError(f"{path} is not an encoder that byol wrote, or it is damaged.") from error
-
-
-def _in_order(data: bytes) -> tuple[bytes, bytes, memoryview]:
-    """Return the bytes of a safetensors file with its metadata sorted, which its writer shuffles.
-
-    A file is the length of its header (8 bytes, little endian), the header (JSON, padded with spaces to a
-    multiple of 8 bytes), and the weights.
-    """
-    length = int.from_bytes(data[:8], "little")
-    header = json.loads(data[8 : 8 + length])
-    header["__metadata__"] = dict(sorted(header["__metadata__"].items()))
-    text = json.dumps(header, separators=(",", ":")).encode()
-    text += b" " * (-len(text) % 8)
-    return len(text).to_bytes(8, "little"), text, memoryview(data)[8 + length :]
 
 
 def _settings(network: nn.Module) -> list[str]:

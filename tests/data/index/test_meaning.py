@@ -22,7 +22,8 @@ from byol.data.opening import indices, open_data
 from byol.data.packing import pack
 from byol.evaluate.task import open_task
 from byol.model.encoder import ConvNet
-from byol.weights.pretrained import Pretrained, load, save_encoder
+from byol.weights.encoder_file import save_encoder
+from byol.weights.pretrained import Pretrained, load
 
 HOW = Preprocessing(size=12).unnormalized()
 WRITERS: dict[str, tuple[Callable[[Path, NDArray[np.uint8]], object], PixelRange]] = {
