@@ -136,7 +136,7 @@ def main() -> int:
         must_say("pretrain", "videos are passed over, and how many", learned, "3", ".mov", ".mp4")
         must_say("pretrain", "HEIC is read, or named with what reads it", learned, *_heic_words())
         must_say("pretrain", "the broken picture, and why", learned, "IMG_0005.jpeg", "cut short")
-        must_say("pretrain", "one album is there twice", learned, "cop")
+        must_say("pretrain", "one album is there twice", learned, f"{ALBUMS[0]} (1)", "byte for byte")
         must_say("pretrain", "which classes were found", learned, *ALBUMS[:2], "Screenshots")
         must_say("pretrain", "how many images", learned, "images", "steps 0 to")
         for hidden in (".DS_Store", "Thumbs.db"):
