@@ -52,15 +52,6 @@ pytestmark = pytest.mark.timeout(120)
 
 
 OWED: dict[str, str] = {
-    "test_04_what_cannot_be_seen_does_not_count[png]": "PICTURES",
-    "test_04_what_cannot_be_seen_does_not_count[tif]": "PICTURES",
-    "test_04_what_cannot_be_seen_does_not_count[webp]": "PICTURES",
-    "test_06_what_a_file_is_decides_not_its_name[DDS]": "PICTURES",
-    "test_06_what_a_file_is_decides_not_its_name[EPS]": "PICTURES",
-    "test_06_what_a_file_is_decides_not_its_name[FITS]": "PICTURES",
-    "test_06_what_a_file_is_decides_not_its_name[HTML]": "PICTURES",
-    "test_06_what_a_file_is_decides_not_its_name[empty]": "PICTURES",
-    "test_06b_the_limit_of_pixels_is_named": "PICTURES",
     "test_09a_classes_splits_and_bad_files_with_such_names": "FOLDERS",
     "test_12a_a_copy_of_a_set_is_the_same_set[files]": "RUNS",
     "test_12a_a_copy_of_a_set_is_the_same_set[memory]": "RUNS",
