@@ -129,7 +129,7 @@ def test_torchrun_trains_is_stopped_and_goes_on(
     newest = checkpoint.newest(out.checkpoints)
     assert newest is not None
     step = checkpoint.load(newest, torch.device("cpu"))["step"]
-    assert 0 < step < 48
+    assert 0 < step < 52
     again = subprocess.run(
         [*train, "--resume", str(out.path), "--workers", "0"],
         capture_output=True,
@@ -138,6 +138,6 @@ def test_torchrun_trains_is_stopped_and_goes_on(
         check=False,
     )
     assert again.returncode == 0, again.stderr
-    assert again.stderr.count(f"steps {step:,} to 48") == 1
-    assert json.loads(out.summary.read_text())["steps"] == 48
+    assert again.stderr.count(f"steps {step:,} to 52") == 1
+    assert json.loads(out.summary.read_text())["steps"] == 52
     assert json.loads(out.provenance.read_text())["processes"] == 2
