@@ -181,3 +181,16 @@ def test_the_list_answers_with_all_one_or_two() -> None:
 
 def test_the_table_names_every_recipe_as_the_recipe_does() -> None:
     assert {name: make().name for name, make in RECIPES.items()} == {name: name for name in RECIPES}
+
+
+def test_data_whose_name_is_not_text_survives_json() -> None:
+    recipe = replace(builtin(), data="/pictures/caf\udce9 \U0001f600")
+    assert from_json(json.dumps(recipe.to_json()), "test") == recipe
+    with pytest.raises(UserError, match="epochs"):
+        from_json(json.dumps({**recipe.to_json(), "epochs": "many"}), "test")
+
+
+def test_a_file_that_is_no_text_is_no_recipe(tmp_path: Path) -> None:
+    (tmp_path / "photo.json").write_bytes(b"\xff\xd8\xff\xe0")
+    with pytest.raises(UserError, match="is no recipe: it is not a text in UTF-8"):
+        read_recipe(tmp_path / "photo.json")

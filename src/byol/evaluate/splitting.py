@@ -101,7 +101,9 @@ def listed(part: Labelled, list_path: str | os.PathLike[str]) -> Labelled:
     positions: dict[str, list[int]] = {}  # of the images whose path ends in this file name
     for position, name in enumerate(names):
         positions.setdefault(name.rsplit("/", 1)[1], []).append(position)
-    wanted = [line.strip() for line in file.read_text().splitlines() if line.strip()]
+    wanted = [
+        line.strip() for line in file.read_text("utf-8", "surrogateescape").splitlines() if line.strip()
+    ]
     found = {
         name: [i for i in positions.get(name.rsplit("/", 1)[-1], []) if names[i].endswith(f"/{name}")]
         for name in wanted

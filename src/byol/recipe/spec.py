@@ -6,7 +6,7 @@ change the result (where to write, how many workers) is an argument of `pretrain
 
 import json
 import os
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Annotated, Any, Literal
 
 from pydantic import Field, TypeAdapter, ValidationError
@@ -150,12 +150,28 @@ def from_json(text: str, origin: str) -> Recipe:
     Raises:
         UserError: the first thing wrong, naming its field.
     """
+    text, data = _without_bytes(text)
     try:
-        return TypeAdapter(Recipe).validate_json(text, strict=True, extra="forbid")
+        recipe = TypeAdapter(Recipe).validate_json(text, strict=True, extra="forbid")
+        return recipe if data is None else replace(recipe, data=data)
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
         field = ".".join(str(part) for part in first["loc"]) or "the file"
         raise UserError(f"{origin}: {field}: {first['msg']} (found {first['input']!r:.80}).") from error
+
+
+def _without_bytes(text: str) -> tuple[str, str | None]:
+    """Take the name of the data out of a recipe where it is not UTF-8, which pydantic does not read."""
+    if "\\ud" not in text.lower():
+        return text, None
+    try:
+        value = json.loads(text)
+    except (ValueError, RecursionError):  # as pydantic will say
+        return text, None
+    data = value.get("data") if isinstance(value, dict) else None
+    if not isinstance(data, str) or not any("\ud800" <= character <= "\udfff" for character in data):
+        return text, None
+    return json.dumps({**value, "data": ""}), data
 
 
 def refuse_wrong_types(recipe: Recipe) -> None:
@@ -183,9 +199,11 @@ def read_recipe(path: str | os.PathLike[str]) -> Recipe:
     """
     path = given_path(path, "say which recipe: the path of a .json.")
     try:
-        text = path.read_text()
+        text = path.read_text(encoding="utf-8")
     except OSError as error:
         raise UserError(f"{path} cannot be read: {error.strerror}.") from error
+    except UnicodeDecodeError as error:
+        raise UserError(f"{path} is no recipe: it is not a text in UTF-8.") from error
     return from_json(text, str(path))
 
 

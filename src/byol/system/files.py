@@ -88,7 +88,7 @@ def write_all(stream: IO[bytes], data: bytes) -> None:
 def write_text(path: Path, text: str) -> None:
     """Write a text file whole: a reader never sees half of it."""
     with whole_file(path, is_only_writer=True) as stream:
-        stream.write(text.encode())
+        stream.write(text.encode("utf-8", "backslashreplace"))
 
 
 def write_json(path: Path, value: Any) -> None:
