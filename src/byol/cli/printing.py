@@ -1,5 +1,6 @@
 """Printing an answer: the one place where results reach the terminal."""
 
+import io
 import json
 import sys
 from typing import TYPE_CHECKING
@@ -42,14 +43,11 @@ def _print_table(rows: list[list[str]]) -> None:
     widths = [max(cell.cell_len for cell in column) for column in zip(*cells, strict=True)]
     table = Table(box=None, pad_edge=False)
     for title, width in zip(cells[0], widths, strict=True):
-        table.add_column(title, no_wrap=width <= _SENTENCE)
+        table.add_column(title, no_wrap=width <= _SENTENCE, overflow="fold")
     for row in cells[1:]:
         table.add_row(*row)
-
-    class Pipe(Console):
-        def on_broken_pipe(self) -> None:
-            raise  # what is being handled; rich would end the process with code 1
-
-    console = Pipe(file=sys.stdout, highlight=False)
-    console.width = max(console.width, sum(min(width, _SENTENCE) + 2 for width in widths))
-    console.print(table)
+    # It is laid out here and written by `write_lines`, as the encoding may lack what rich would add.
+    drawn = io.StringIO()
+    width = max(Console(file=sys.stdout).width, sum(min(width, _SENTENCE) + 2 for width in widths))
+    Console(file=drawn, highlight=False, color_system=None, width=width).print(table)
+    write_lines(sys.stdout, drawn.getvalue().rstrip("\n"))
