@@ -4,23 +4,23 @@ There is no state to save: to resume is to start at a later step. The batch of a
 what they are and what a view of them is, set and views know.
 """
 
-import os
-import signal
-from collections.abc import Generator, Iterator
+import math
+import traceback
+from collections.abc import Callable, Generator, Iterable
 from contextlib import closing
 from dataclasses import dataclass, replace
-from functools import partial
-from typing import Any, Generic, TypeVar
+from pathlib import Path
+from typing import Generic, TypeVar
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset
 
 from byol.data.order import Order
 from byol.data.unreadable import Bad, refuse_many_bad
 from byol.data.views import Crops, Items, Views
+from byol.data.workers import in_workers
 from byol.errors import UserError
 from byol.system.processes import Processes
 
@@ -64,6 +64,7 @@ def batches(
     rank: int = 0,
     world_size: int = 1,
     among: NDArray[np.int64] | None = None,
+    is_asked_to_stop: Callable[[], bool] = lambda: False,
 ) -> Generator[Batch, None, None]:
     """Yield the batches of steps first_step, ..., total_steps - 1.
 
@@ -83,10 +84,11 @@ def batches(
         rank: number of this process.
         world_size: processes that share each batch, in equal and contiguous parts.
         among: (N,) the images to take, all by default; every length above is then theirs.
+        is_asked_to_stop: whether it is time to give up a batch that does not come.
 
     Raises:
         UserError: the batch is larger than the set or cannot be shared equally, too many images are bad, or
-            they leave fewer than 2 of a batch.
+            they leave fewer than 2 of a batch; something unexpected was raised, or a worker has ended.
     """
     among = np.arange(len(images)) if among is None else among
     if batch_size > len(among):
@@ -100,7 +102,19 @@ def batches(
         _shard(step, among, *order.batch(step, rank, world_size)) for step in range(first_step, total_steps)
     )
     cutter = _Cutter(images.near(device), views, seed, device)
-    return _finished(cutter, steps, workers)
+    if images.in_memory or not workers:
+        return _finished(cutter, map(cutter.cut, steps))
+    values = batch_size // world_size * sum(map(math.prod, views.shapes))
+    made = in_workers(
+        cutter.cut,
+        steps,
+        workers=workers,
+        num_bytes=4 * values,  # float32; of what is finished elsewhere there are fewer
+        niceness=10 if device.type == "cpu" else 0,
+        is_pinned=device.type == "cuda",
+        is_asked_to_stop=is_asked_to_stop,
+    )
+    return _finished(cutter, made)
 
 
 def in_step(
@@ -144,38 +158,54 @@ def _shard(
     return step, tuple((number, among[rows[numbers == number]]) for number in np.unique(numbers).tolist())
 
 
-class _Cutter(Dataset[_Made], Generic[S]):
+class _Cutter(Generic[S]):
     """Cut out the views of a step, here or in a worker, and finish them where no GPU is there to do it."""
 
     def __init__(self, images: S, views: Views[S], seed: int, device: torch.device) -> None:
         self.images, self.views, self.seed, self.device = images, views, seed, device
 
-    def __getitem__(self, shard: _Shard) -> _Made:
+    def cut(self, shard: _Shard) -> _Made:
+        """Return what comes of the images of a step, or the reason why nothing does."""
         step, parts = shard
-        try:
-            crops = [self.views.cut(self.images, self.seed, *part) for part in parts]
-        except UserError as error:  # torch would wrap what a worker raises into its traceback
-            return step, error
+        made = []
+        for number, index in parts:
+            try:
+                made.append((number, self.views.cut(self.images, self.seed, number, index)))
+            except UserError as error:
+                return step, error
+            except Exception as error:  # a set or a decoder of the user's may raise anything
+                return step, self._unexpected(error, number, index)
         # A process for each core makes views twice as fast as one whose operations are shared by the cores.
-        made = [(number, one) for (number, _), one in zip(parts, crops, strict=True)]
         return step, self.finish(made) if self.device.type == "cpu" else made
+
+    def _unexpected(self, error: Exception, number: int, index: NDArray[np.int64]) -> UserError:
+        """Return a sentence on what reading raised; it names the item that raises it again."""
+        where = f"one of {len(index)} images"
+        for i in index.tolist():
+            try:
+                self.views.cut(self.images, self.seed, number, np.array([i]))
+            except Exception as again:
+                where, error = self.images.name(i), again
+                break
+        frame = traceback.extract_tb(error.__traceback__)[-1]
+        told = f"{type(error).__name__}: {error}".rstrip(": ")
+        return UserError(
+            f"reading {where} raised {told} ({Path(frame.filename).name}, line {frame.lineno}): repair the "
+            "image or the code that reads it, or leave the image out."
+        )
 
     def finish(self, cut: Cut) -> Cut:
         """Return the same with the views in place of what was cut out."""
-        return [
-            (
-                number,
-                replace(
-                    one, tensors=self.views.finish(one.tensors, self.seed, number, one.index, self.device)
-                ),
-            )
-            for number, one in cut
-        ]
+        return [(number, replace(one, tensors=self._views(one, number))) for number, one in cut]
+
+    def _views(self, crops: Crops, number: int) -> tuple[Tensor, ...]:
+        return self.views.finish(crops.tensors, self.seed, number, crops.index, self.device)
 
 
-def _finished(cutter: _Cutter[S], steps: Iterator[_Shard], workers: int) -> Generator[Batch, None, None]:
+def _finished(cutter: _Cutter[S], steps: Iterable[_Made]) -> Generator[Batch, None, None]:
+    """Yield the batches that are made of what was cut."""
     images, bad_so_far = cutter.images, dict[str, Bad]()
-    for step, made in map(cutter.__getitem__, steps) if images.in_memory else _loader(cutter, steps, workers):
+    for step, made in steps:
         if isinstance(made, UserError):
             raise made
         made = made if cutter.device.type == "cpu" else cutter.finish(made)
@@ -193,7 +223,7 @@ def _finished(cutter: _Cutter[S], steps: Iterator[_Shard], workers: int) -> Gene
 
 
 def _joined(parts: list[Crops]) -> Crops:
-    """Return the images of one epoch and then those of the next."""
+    """Return the images of one epoch and, behind them, those of the next."""
     if len(parts) == 1:
         return parts[0]
     return Crops(
@@ -201,32 +231,3 @@ def _joined(parts: list[Crops]) -> Crops:
         tuple(map(torch.cat, zip(*(part.tensors for part in parts), strict=True))),
         tuple(bad for part in parts for bad in part.bad),
     )
-
-
-def _loader(cutter: _Cutter[S], steps: Iterator[_Shard], workers: int) -> DataLoader[_Made]:
-    """Return the loader whose workers cut out what is not in memory."""
-    return DataLoader(
-        cutter,
-        batch_size=None,
-        sampler=steps,
-        num_workers=workers,
-        collate_fn=_unchanged,
-        worker_init_fn=partial(_start_worker, niceness=10 if cutter.device.type == "cpu" else 0),
-        pin_memory=cutter.device.type == "cuda",
-        generator=torch.Generator(),  # it draws a number, which must not come from the global generator
-    )
-
-
-def _unchanged(made: Any) -> Any:
-    return made
-
-
-def _start_worker(worker: int, niceness: int) -> None:
-    # Ctrl-C, and a scheduler's SIGTERM, reach every process of the group. The main one finishes its step with
-    # what the workers give it and then ends them; should it be killed, they notice within seconds.
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, signal.SIG_IGN)
-    torch.set_num_threads(1)
-    # The threads of a step on the CPU wait for each other, so a core that a worker takes stops them all: a
-    # tenth more images a second where workers give way (docs/decisions/0015).
-    os.nice(niceness)

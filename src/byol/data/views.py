@@ -6,7 +6,7 @@ within a batch, `step` is another number than the step's: see `order.Order`.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Protocol, Self, TypeVar
 
 import numpy as np
@@ -80,10 +80,6 @@ class Crops:
     index: Indices
     tensors: tuple[Tensor, ...]
     bad: tuple[Bad, ...] = ()
-
-    def pin_memory(self) -> "Crops":
-        """Return the same in memory from which a GPU can copy by itself; torch's loader asks for it."""
-        return replace(self, tensors=tuple(tensor.pin_memory() for tensor in self.tensors))
 
 
 ItemsT = TypeVar("ItemsT", bound=Items, contravariant=True)
