@@ -23,7 +23,7 @@ LAYERS = [  # a module imports only rows below its own, or its own row's folder
     {"__init__"},
     {"lab.laboratory", "lab.speed", "training.loop"},
     {"lab.products", "lab.trials", "training.run_files"},
-    {"training.request", "training.watch"},
+    {"training.broken_off", "training.request", "training.watch"},
     {
         "lab.findings",
         "page.figure",

@@ -6,8 +6,8 @@ what they are and what a view of them is, set and views know.
 
 import math
 import traceback
-from collections.abc import Callable, Generator, Iterable
-from contextlib import closing
+from collections.abc import Callable, Generator, Iterator
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Generic, TypeVar
@@ -49,6 +49,10 @@ class Batch:
     views: tuple[Tensor, ...]
     labels: NDArray[np.int64] | None = None
     bad: tuple[Bad, ...] = ()
+
+
+class BrokenOff(UserError):  # noqa: N818 - what has happened
+    """There are no more batches, though there should be; the sentence says why."""
 
 
 def batches(
@@ -103,7 +107,7 @@ def batches(
     )
     cutter = _Cutter(images.near(device), views, seed, device)
     if images.in_memory or not workers:
-        return _finished(cutter, map(cutter.cut, steps))
+        return _finished(cutter, (cutter.cut(step) for step in steps))
     values = batch_size // world_size * sum(map(math.prod, views.shapes))
     made = in_workers(
         cutter.cut,
@@ -131,12 +135,12 @@ def in_step(
         The same batches, whose `bad` names those of all processes.
 
     Raises:
-        UserError: what one of the streams raised, or a batch has fewer images than `at_least`.
+        BrokenOff: what one of the streams raised, or a batch has fewer images than `at_least`.
     """
     with closing(stream):
         while True:
             batch = None
-            with processes.agreed():
+            with _broken_off(), processes.agreed():
                 batch = next(stream, None)
                 if batch is not None and processes.world_size > 1 and len(batch.index) < at_least:
                     raise UserError(
@@ -149,6 +153,15 @@ def in_step(
                 found = processes.gathered(batch.bad)
                 batch = replace(batch, bad=tuple(Bad(*one) for bad in found for one in bad))
             yield batch
+
+
+@contextmanager
+def _broken_off() -> Iterator[None]:
+    """Context that raises a `UserError` as `BrokenOff`."""
+    try:
+        yield
+    except UserError as error:
+        raise BrokenOff(str(error)) from error
 
 
 def _shard(
@@ -202,24 +215,25 @@ class _Cutter(Generic[S]):
         return self.views.finish(crops.tensors, self.seed, number, crops.index, self.device)
 
 
-def _finished(cutter: _Cutter[S], steps: Iterable[_Made]) -> Generator[Batch, None, None]:
+def _finished(cutter: _Cutter[S], steps: Generator[_Made, None, None]) -> Generator[Batch, None, None]:
     """Yield the batches that are made of what was cut."""
     images, bad_so_far = cutter.images, dict[str, Bad]()
-    for step, made in steps:
-        if isinstance(made, UserError):
-            raise made
-        made = made if cutter.device.type == "cpu" else cutter.finish(made)
-        joined = _joined([crops for _, crops in made])
-        index, bad = joined.index, joined.bad
-        bad_so_far.update((one.name, one) for one in bad)
-        refuse_many_bad(bad_so_far.values(), len(images))
-        if bad and len(index) < 2:
-            raise UserError(
-                f"only {len(index)} of step {step}'s images can be decoded, but batch norm needs 2: "
-                f"repair or remove {', '.join(map(str, bad[:3]))}, or make batch_size larger."
-            )
-        labels = None if images.labels is None else images.labels[index]
-        yield Batch(step, index, joined.tensors, labels, bad)
+    with closing(steps):
+        for step, made in steps:
+            if isinstance(made, UserError):
+                raise made
+            made = made if cutter.device.type == "cpu" else cutter.finish(made)
+            joined = _joined([crops for _, crops in made])
+            index, bad = joined.index, joined.bad
+            bad_so_far.update((one.name, one) for one in bad)
+            refuse_many_bad(bad_so_far.values(), len(images))
+            if bad and len(index) < 2:
+                raise UserError(
+                    f"only {len(index)} of step {step}'s images can be decoded, but batch norm needs 2: "
+                    f"repair or remove {', '.join(map(str, bad[:3]))}, or make batch_size larger."
+                )
+            labels = None if images.labels is None else images.labels[index]
+            yield Batch(step, index, joined.tensors, labels, bad)
 
 
 def _joined(parts: list[Crops]) -> Crops:

@@ -123,9 +123,10 @@ class _Pool(Generic[Task, Made]):
             for _ in range(workers):
                 self._start(context, sent)
         except OSError as error:
+            started = len(self._processes)
             self._end()
             raise UserError(
-                f"only {len(self._processes)} of {workers} processes that read files could be started "
+                f"only {started} of {workers} processes that read files could be started "
                 f"({error.strerror or error}): use fewer with --workers, or --workers 0."
             ) from error
 

@@ -24,6 +24,7 @@ from byol.system.progress import Progress, duration
 from byol.system.stop import StopRequest
 from byol.system.stopwatch import Stopwatch
 from byol.training import request
+from byol.training.broken_off import saved_if_broken_off
 from byol.training.guard import Guard, refuse_nan
 from byol.training.learner import Learner, build
 from byol.training.request import Request
@@ -155,10 +156,22 @@ def _train(asked: Request) -> Run:
         )
         _name_bad(images.bad, learner.bad_files, progress)
 
-        stream = _stream(asked, images, device, processes, first_step, total_steps)
+        def save_now() -> None:
+            _finite_losses(learner)
+            learner.seconds = watch.seconds
+            processes.on_rank_zero(save, asked, learner, identity)
+
+        def ending() -> str:
+            return (
+                f"at step {learner.step:,} of {total_steps:,} and saved; continue with: {asked.continuation}"
+            )
+
+        stop = StopRequest()
+        stream = _stream(asked, images, device, processes, first_step, total_steps, stop)
+        saved = saved_if_broken_off(learner, save_now, ending, stop, processes)
         with processes.agreed():
             writer = Recorder(folder.metrics, first_step) if processes.is_rank_zero else NullRecorder()
-        with writer as recorder, StopRequest() as stop, closing(stream):
+        with writer as recorder, stop, closing(stream), saved:
             for batch in stream:
                 # ---- the step ---------------------------------------------------------------
                 torch.manual_seed(_dropout_seed(recipe.seed, batch.step, device.rank))
@@ -214,16 +227,10 @@ def _train(asked: Request) -> Run:
                 is_late = time.monotonic() - saved_at >= asked.checkpoint_seconds
                 signal, is_due = processes.max_over_ranks(stop.received or 0, is_last or is_late)
                 if signal or is_due:
-                    _finite_losses(learner)
-                    learner.seconds = watch.seconds
-                    processes.on_rank_zero(save, asked, learner, identity)
+                    save_now()
                     saved_at = time.monotonic()
                 if signal and not is_last:
-                    raise Interrupted(
-                        f"stopped at step {step:,} of {total_steps:,} and saved; continue with: "
-                        f"{asked.continuation}",
-                        signal,
-                    )
+                    raise Interrupted(f"stopped {ending()}", signal)
 
         processes.on_rank_zero(finish, asked, learner, judge, images)
         progress.say(f"done in {duration(learner.seconds)}: {folder.encoder}")
@@ -231,7 +238,13 @@ def _train(asked: Request) -> Run:
 
 
 def _stream(
-    asked: Request, images: Images, device: Device, processes: Processes, first_step: int, total_steps: int
+    asked: Request,
+    images: Images,
+    device: Device,
+    processes: Processes,
+    first_step: int,
+    total_steps: int,
+    stop: StopRequest,
 ) -> Generator[Batch, None, None]:
     """Return the batches that are left, on the device, in step with the other processes."""
     workers = max(1, usable_cores() // processes.local_world_size) if asked.workers is None else asked.workers
@@ -246,6 +259,7 @@ def _stream(
         device=device.device,
         rank=device.rank,
         world_size=device.world_size,
+        is_asked_to_stop=lambda: stop.received is not None,
     )
     return in_step(stream, processes, at_least=2 * asked.recipe.micro_batches)
 
