@@ -344,3 +344,14 @@ def test_where_a_pack_goes_may_begin_at_home(
 ) -> None:
     monkeypatch.setenv("HOME", str(tmp_path))
     assert byol.pack(thumbnails, "~/small.pack").path == tmp_path / "small.pack"
+
+
+def test_what_is_known_of_a_set_is_said_before_it_is_packed(
+    root: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    byol.pack(root, tmp_path / "set.pack")
+    said = capsys.readouterr()
+    assert said.err.startswith(
+        "note: 2 classes: a, b.\nnote: 2 splits: train (12 images in train/), test (6 images in test/).\n"
+    )
+    assert said.out == ""

@@ -340,3 +340,17 @@ def test_a_metric_of_ones_own_is_judged_compared_and_shown(
     assert found.result.to_json()["certainty"] == found.result.value
     same = compare(encoder, encoder, make_set("again"), protocol=Knn(k=5))
     assert (same.value, same.difference.p, same.exit_code) == (0.0, 1.0, 3)
+
+
+def test_what_is_known_of_a_set_is_said_once_before_anything_is_judged(
+    run: Path, make_set: MakeSet, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = make_set(train=10, test=0)
+    (folder / "red" / "film.mov").touch()
+    for verb in (judge, measure):
+        verb(run, folder)
+        said = capsys.readouterr()
+        lines = said.err.splitlines()
+        assert lines[:2] == ["note: 3 classes: blue, green, red.", "note: 1 file passed over: 1 .mov."]
+        assert sum(line.startswith("note: 3 classes") for line in lines) == 1
+        assert said.out == ""
