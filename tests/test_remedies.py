@@ -426,10 +426,9 @@ def other_images(at: Place) -> None:
     Image.fromarray(np.zeros((8, 8, 3), np.uint8)).save(images / "train" / "dark" / "new.png")
     run = at.begun_run()
     said = at.refused(f"resume {run} --data {images}")
-    assert f"byol pretrain {run}/recipe.json --from {run} --data PATH --out NEW" in said
+    assert f"byol pretrain {run}/recipe.json --data PATH --out NEW" in said
     at.works(f"pretrain --resume {run} --data {{at.images}} --workers 0")
-    if "--from" in at.works("pretrain --help-all"):
-        at.works(f"pretrain {run}/recipe.json --from {run} --data {images} --out {{at.new}} --workers 0")
+    at.works(f"pretrain {run}/recipe.json --data {images} --out {{at.new}} --workers 0")
 
 
 @remedy("{} is not finished; continue it with: byol pretrain --resume {}")

@@ -139,7 +139,7 @@ def test_data_is_named_so_that_it_is_found_from_anywhere(
 def test_another_number_of_images_is_refused(tiny: MakeRecipe, thumbnails: Path, tmp_path: Path) -> None:
     run = pretrain(thumbnails, tmp_path / "run", recipe=tiny(""))
     (thumbnails / "cat" / "01.png").unlink()
-    with pytest.raises(UserError, match=r"began with 26 images, and there are 25 now; .*--from"):
+    with pytest.raises(UserError, match=r"began with 26 images, and there are 25 now; .*--out NEW"):
         resume(run)
 
 

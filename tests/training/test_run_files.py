@@ -80,7 +80,7 @@ def test_other_images_are_refused_and_nothing_is_lost(
     stopped_at_two(monkeypatch, photographs, tmp_path / "run", recipe=tiny(""), workers=0)
     shutil.copytree(photographs, tmp_path / "kept")
     change(photographs)
-    with pytest.raises(UserError, match=rf"{said}.*--data PATH.*--from"):
+    with pytest.raises(UserError, match=rf"{said}.*--data PATH.*--out NEW"):
         resume(tmp_path / "run", workers=0)
     assert resume(tmp_path / "run", data=tmp_path / "kept", workers=0).summary["steps"] == 13
 

@@ -210,8 +210,8 @@ def refuse_other_images(before: Mapping[str, Any], now: Identity, run: Path) -> 
         return
     place = shlex.quote(str(run))
     remedy = (
-        f"give the images that it began with (--resume {place} --data PATH), or begin a run with these from "
-        f"its weights: byol pretrain {place}/recipe.json --from {place} --data PATH --out NEW."
+        f"give the images that it began with (--resume {place} --data PATH), or begin another run with these: "
+        f"byol pretrain {place}/recipe.json --data PATH --out NEW."
     )
     if before["count"] != now.count:
         raise UserError(
