@@ -210,7 +210,7 @@ def refuse_other_images(before: Mapping[str, Any], now: Identity, run: Path) -> 
         return
     place = shlex.quote(str(run))
     remedy = (
-        f"give the images that it began with (--resume {place} --data PATH), or begin another run with these: "
+        f"give the images that it began with (--resume {place} --data PATH), or begin another run: "
         f"byol pretrain {place}/recipe.json --data PATH --out NEW."
     )
     if before["count"] != now.count:
