@@ -111,6 +111,12 @@ NOT_TRIED = {  # pieces of messages, and why no test here can do what they say
     "the loss became {} at step {}": "advice on a method: tests/training/test_guard.py provokes it",
     "is not a byol checkpoint of format": "it names no remedy",
     "is not an encoder that byol wrote": "it names no remedy",
+    "as the system does when memory runs out": "tests/training/test_broken_off.py kills workers and goes on",
+    "in code that reads files; try --workers 0": "tests/data/test_workers.py provokes it",
+    "a process that reads files ended with exit code": "tests/data/test_workers.py provokes it",
+    "this process may start no others": "tests/data/test_workers.py provokes its kind",
+    "processes that read files could be started": "it needs a machine without room for processes",
+    "try --workers 0": "tests/data/test_workers.py provokes it",
 }
 
 
