@@ -53,16 +53,6 @@ pytestmark = pytest.mark.timeout(120)
 
 OWED: dict[str, str] = {
     "test_09a_classes_splits_and_bad_files_with_such_names": "FOLDERS",
-    "test_12a_a_copy_of_a_set_is_the_same_set[files]": "RUNS",
-    "test_12a_a_copy_of_a_set_is_the_same_set[memory]": "RUNS",
-    "test_12a_a_set_that_has_moved[files]": "RUNS",
-    "test_12a_a_set_that_has_moved[memory]": "RUNS",
-    "test_12b_other_images_are_refused[files-_another]": "RUNS",
-    "test_12b_other_images_are_refused[files-_renamed]": "RUNS",
-    "test_12b_other_images_are_refused[files-_swapped]": "RUNS",
-    "test_12b_other_images_are_refused[memory-_another]": "RUNS",
-    "test_12b_other_images_are_refused[memory-_renamed]": "RUNS",
-    "test_12b_other_images_are_refused[memory-_swapped]": "RUNS",
     "test_12c_a_finished_run_tells_how_to_train_on": "RUNS",
     "test_13a_to_c_what_cannot_be_saved_or_learn_is_found_before_the_first_step[Extra]": "RUNS",
     "test_13a_to_c_what_cannot_be_saved_or_learn_is_found_before_the_first_step[Frozen]": "RUNS",
@@ -72,11 +62,8 @@ OWED: dict[str, str] = {
     "test_13d_what_is_no_usable_module_is_refused[float64]": "RUNS",
     "test_13d_what_is_no_usable_module_is_refused[scripted]": "RUNS",
     "test_14d_numbers_of_the_wrong_kind_are_refused[warmup_epochs=1]": "RUNS",
-    "test_14e_a_checkpoint_of_a_run_is_told_to_be_one": "FILES",
-    "test_16_little_shared_memory_ends_in_a_sentence": "LOADER",
     "test_21_a_worker_that_dies_ends_in_a_sentence_and_a_checkpoint[11]": "LOADER",
     "test_21_a_worker_that_dies_ends_in_a_sentence_and_a_checkpoint[9]": "LOADER",
-    "test_22_a_script_without_a_guard_where_processes_are_spawned": "LOADER",
 }  # name of a test that does not hold yet -> who owes it
 
 
