@@ -30,6 +30,10 @@ def test_each_promise_is_held_by_tests_that_exist() -> None:
             assert f"def {name}(" in (ROOT / file).read_text(), name
 
 
+# A worker reads its work from a pipe that it has from the process that started it: there is no other peer.
+FROM_A_PARENT = {"data/workers.py"}
+
+
 def test_nothing_is_unpickled_but_by_the_readers_that_refuse() -> None:
     """`torch.load` refuses by `weights_only`, `np.load` by its default, `_Unpickler` is ours."""
     for file, name, call in calls():
@@ -38,7 +42,8 @@ def test_nothing_is_unpickled_but_by_the_readers_that_refuse() -> None:
             assert given.get("weights_only") == "True", file
         if name in ("np.load", "numpy.load"):
             assert "allow_pickle" not in given, file
-        assert not re.fullmatch(r"(pickle|marshal|shelve|dill|joblib)\.(loads?|open|Unpickler)", name), file
+        is_unpickled = re.fullmatch(r"(pickle|marshal|shelve|dill|joblib)\.(loads?|open|Unpickler)", name)
+        assert not is_unpickled or file in FROM_A_PARENT, file
         assert name not in ("eval", "exec", "os.system", "os.popen"), file
         assert given.get("shell") != "True", file
     users = {file for file, name, _ in calls() if name.endswith("Unpickler")}

@@ -2,6 +2,7 @@ import json
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -328,8 +329,8 @@ class ByCertainty:
 def test_a_metric_of_ones_own_is_judged_compared_and_shown(
     encoder: Pretrained, make_set: MakeSet, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def opened(data: Data, test: Data | None = None) -> Task:
-        return replace(open_task(data, test), scoring=ByCertainty())
+    def opened(data: Data, test: Data | None = None, *more: Any) -> Task:
+        return replace(open_task(data, test, *more), scoring=ByCertainty())
 
     monkeypatch.setattr("byol.evaluate.judging.open_task", opened)
     found = compare(color(encoder), deaf(encoder), make_set(), protocol=Knn(k=5))

@@ -592,6 +592,7 @@ def test_an_encoder_from_before_fractions_keeps_the_whole_square(tmp_path: Path)
     save_and_load(path, 8)
     with safe_open(path, "pt") as opened:
         metadata = opened.metadata()
+    del metadata["digest"]  # there was none then
     preprocessing = json.loads(metadata["preprocessing"])
     del preprocessing["crop_share"]
     save_file(load_file(path), path, metadata | {"preprocessing": json.dumps(preprocessing)})
