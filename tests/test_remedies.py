@@ -490,6 +490,15 @@ def which_official(at: Place) -> None:
     at.works(words + " --out {at.new} --overwrite")
 
 
+@remedy("{} is a checkpoint of a run and no encoder; give the folder of the run")
+def checkpoint_of_a_run(at: Place) -> None:
+    run = at.begun_run()
+    newest = checkpoint.newest(run / "checkpoints")
+    assert "byol pretrain --resume RUN" in at.refused(f"export {newest} --out {{at.new}}.pth")
+    at.works(f"pretrain --resume {run} --workers 0")
+    at.works(f"export {run} --out {{at.new}}.pth")
+
+
 @remedy("an encoder cannot be loaded from a {}")
 def from_a_module(at: Place) -> None:
     with pytest.raises(byol.UserError, match=r"byol\.Pretrained\(module, preprocessing\)"):

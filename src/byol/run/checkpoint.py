@@ -58,6 +58,13 @@ def save(folder: Path, step: int, state: dict[str, Any]) -> Path:
     return path
 
 
+def is_checkpoint(path: Path) -> bool:
+    """Return whether a file, whatever it is called, is a checkpoint that `save` wrote."""
+    with path.open("rb") as file:
+        file.seek(max(file.seek(0, 2) - len(_MARK) - _SUM, 0))
+        return file.read(len(_MARK)) == _MARK
+
+
 def newest(folder: Path) -> Path | None:
     """Return the checkpoint of the highest step, or None."""
     return _all(folder)[-1] if _all(folder) else None

@@ -3,8 +3,6 @@
 import copy
 import json
 import os
-import re
-import shlex
 from collections.abc import Callable
 from functools import partial
 from itertools import islice
@@ -17,13 +15,13 @@ from byol.data.image.given import Pictures
 from byol.data.image.preprocessing import Preprocessing
 from byol.errors import UserError, refuse_not_whole
 from byol.model.encoder import EncoderSpec, in_eval_mode
+from byol.run import checkpoint
 from byol.system.digest import digest
 from byol.system.files import given_path
 from byol.weights.encoder_file import read_encoder
 from byol.weights.zoo import is_named, open_named
 
 _CHECKPOINTS = {".pth", ".pt", ".ckpt", ".bin", ".tar"}
-RUN_CHECKPOINT = re.compile(r"step-\d{9}\.pt")
 
 
 class Pretrained(nn.Module):
@@ -153,11 +151,10 @@ def load(run: str | os.PathLike[str], *, encoder: nn.Module | None = None) -> Pr
     path = path / "encoder.safetensors" if path.is_dir() else path
     if not path.is_file():
         raise UserError(f"there is no encoder at {path}; give a finished run, or its encoder.safetensors.")
-    if RUN_CHECKPOINT.fullmatch(path.name):
-        run_folder = path.absolute().parent.parent
+    if checkpoint.is_checkpoint(path):
         raise UserError(
-            f"{path} is a checkpoint of a run and no encoder; give the run, {run_folder}, once it is "
-            f"finished: byol pretrain --resume {shlex.quote(str(run_folder))}."
+            f"{path} is a checkpoint of a run and no encoder; give the folder of the run, which holds one "
+            "when the run is finished: byol pretrain --resume RUN."
         )
     if path.suffix in _CHECKPOINTS:
         raise UserError(
