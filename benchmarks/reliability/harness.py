@@ -485,6 +485,7 @@ def same_run(left: Path, right: Path) -> str | None:
     import torch
     from safetensors.numpy import load_file
 
+    from byol.errors import UserError
     from byol.run import checkpoint
     from byol.run.folder import RunFolder
 
@@ -501,7 +502,10 @@ def same_run(left: Path, right: Path) -> str | None:
         newest = checkpoint.newest(RunFolder(run).checkpoints)
         if newest is None:
             return f"{run} has no checkpoint"
-        states.append(checkpoint.load(newest, torch.device("cpu")))
+        try:
+            states.append(checkpoint.load(newest, torch.device("cpu")))
+        except UserError as error:
+            return str(error)
     return _difference(states[0], states[1], "")
 
 
