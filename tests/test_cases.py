@@ -52,7 +52,6 @@ pytestmark = pytest.mark.timeout(120)
 
 
 OWED: dict[str, str] = {
-    "test_09a_classes_splits_and_bad_files_with_such_names": "FOLDERS",
     "test_12c_a_finished_run_tells_how_to_train_on": "RUNS",
     "test_13a_to_c_what_cannot_be_saved_or_learn_is_found_before_the_first_step[Extra]": "RUNS",
     "test_13a_to_c_what_cannot_be_saved_or_learn_is_found_before_the_first_step[Frozen]": "RUNS",
