@@ -524,7 +524,7 @@ def test_09a_a_name_that_is_not_utf_8(
 @pytest.mark.skipif(sys.platform != "linux", reason="names are UTF-8 elsewhere")
 def test_09a_classes_splits_and_bad_files_with_such_names(finished: Path, tmp_path: Path, run: Run) -> None:
     strange = os.fsdecode(b"Caf\xe9")
-    folder = labelled(tmp_path / "set", grow=1, suffix="jpg", classes=("ant", strange))
+    folder = labelled(tmp_path / "set", 12, grow=1, suffix="jpg", classes=("ant", strange))
     (folder / strange / os.fsdecode(b"b\xe4d.jpg")).write_bytes(b"no image")
     said = run("eval", "knn", finished, "--data", folder, "--json")
     assert said.code == 0, said.err
