@@ -6,6 +6,7 @@ import sys
 import traceback
 from collections.abc import Callable
 from multiprocessing.connection import Connection
+from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,14 @@ import torch
 
 WORLD_SIZE = 2
 PATIENCE = 120  # seconds that a piece of work may take before the test fails
+
+
+_NAME = "rank"
+
+
+def workers() -> list[BaseProcess]:
+    """Return the children of this process that are none of `Ranks`, which live through many tests."""
+    return [child for child in multiprocessing.active_children() if not child.name.startswith(_NAME)]
 
 
 class Ranks:
@@ -24,7 +33,9 @@ class Ranks:
         self._ends, self._running = [], []
         for rank in range(WORLD_SIZE):
             ours, theirs = context.Pipe()
-            process = context.Process(target=_serve, args=(rank, folder / "meeting", theirs), daemon=False)
+            process = context.Process(
+                target=_serve, args=(rank, folder / "meeting", theirs), name=f"{_NAME} {rank}", daemon=False
+            )
             process.start()
             self._ends.append(ours)
             self._running.append(process)

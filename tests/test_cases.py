@@ -6,7 +6,6 @@ unless a test needs another.
 
 import hashlib
 import json
-import multiprocessing
 import os
 import pwd
 import shutil
@@ -35,6 +34,7 @@ from tests.cases_inputs import (
     wide_png,
     write,
 )
+from tests.ranks import workers
 from torch import Tensor, nn
 
 import byol
@@ -1068,7 +1068,7 @@ def test_21_a_worker_that_dies_ends_in_a_sentence_and_a_checkpoint(
 ) -> None:
     def kill(step: int) -> None:
         if step == 5:
-            worker = next(child for child in multiprocessing.active_children() if child.pid)
+            worker = workers()[0]
             os.kill(worker.pid or 0, number)
 
     at_each_step(monkeypatch, kill)
@@ -1079,7 +1079,7 @@ def test_21_a_worker_that_dies_ends_in_a_sentence_and_a_checkpoint(
     assert "--resume" in said.sentence, said.err
     assert "Traceback" not in said.err
     assert max(int(path.stem[5:]) for path in (out / "checkpoints").glob("step-*.pt")) >= 4
-    assert multiprocessing.active_children() == []
+    assert workers() == []
 
 
 def test_22_a_script_without_a_guard_where_processes_are_spawned(recipe: Path, tmp_path: Path) -> None:

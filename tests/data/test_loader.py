@@ -1,4 +1,3 @@
-import multiprocessing
 import os
 import pickle
 import signal
@@ -14,6 +13,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from tests.ranks import workers
 
 from byol.data.image.augmentation import View
 from byol.data.image.resample import crop_resize
@@ -389,17 +389,17 @@ def test_workers_ignore_the_interrupt_and_end_with_the_iterator(files: Files, nu
         files, VIEWS, batch_size=6, seed=1, first_step=0, total_steps=10_000, workers=2, device=CPU
     )
     next(iterator)
-    workers = multiprocessing.active_children()
-    assert len(workers) == 2
-    for worker in workers:
+    running = workers()
+    assert len(running) == 2
+    for worker in running:
         assert worker.pid is not None
         os.kill(worker.pid, number)
     for _ in range(10):
         next(iterator)
-    assert all(worker.is_alive() for worker in workers)
+    assert all(worker.is_alive() for worker in running)
     start = time.monotonic()
     del iterator
-    assert not multiprocessing.active_children()
+    assert not workers()
     assert time.monotonic() - start < 4
 
 

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from tests.ranks import workers
 from torch import Tensor
 
 from byol.data.workers import in_workers
@@ -58,7 +59,7 @@ def entries(folder: str) -> list[Path]:
 
 
 def children() -> list[int]:
-    return [process.pid or 0 for process in multiprocessing.active_children()]
+    return [process.pid or 0 for process in workers()]
 
 
 @pytest.fixture(autouse=True)

@@ -1,6 +1,5 @@
 """Runs whose images stop coming: a sentence, exit code 2, a checkpoint, and the same run when it goes on."""
 
-import multiprocessing
 import os
 import signal
 import time
@@ -13,6 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from tests.ranks import workers
 from tests.test_resume import assert_same_bits, final_state
 from torch.utils.data import Dataset
 
@@ -56,7 +56,7 @@ def at_step(monkeypatch: pytest.MonkeyPatch, step: int, do: Callable[[], Any]) -
 
 
 def signal_workers(number: signal.Signals) -> None:
-    for child in multiprocessing.active_children():
+    for child in workers():
         assert child.pid is not None
         os.kill(child.pid, number)
 
@@ -136,4 +136,4 @@ def test_ctrl_c_ends_a_run_whose_workers_are_stopped(
         pretrain(None, tmp_path / "run", recipe=replace(tiny(photographs), epochs=400), workers=2)
     assert told.value.exit_code == 130
     assert step_of(tmp_path / "run") >= 4
-    assert not multiprocessing.active_children()
+    assert not workers()
