@@ -28,6 +28,7 @@ LAYERS = [  # a module imports only rows below its own, or its own row's folder
         "lab.findings",
         "page.figure",
         "training.guard",
+        "training.own_encoder",
         "training.result",
         "training.signals",
         "weights.formats",

@@ -53,14 +53,6 @@ pytestmark = pytest.mark.timeout(120)
 
 OWED: dict[str, str] = {
     "test_12c_a_finished_run_tells_how_to_train_on": "RUNS",
-    "test_13a_to_c_what_cannot_be_saved_or_learn_is_found_before_the_first_step[Extra]": "RUNS",
-    "test_13a_to_c_what_cannot_be_saved_or_learn_is_found_before_the_first_step[Frozen]": "RUNS",
-    "test_13a_to_c_what_cannot_be_saved_or_learn_is_found_before_the_first_step[Tied]": "RUNS",
-    "test_13a_to_c_what_cannot_be_saved_or_learn_is_found_before_the_first_step[Twice]": "RUNS",
-    "test_13d_what_is_no_usable_module_is_refused[bfloat16]": "RUNS",
-    "test_13d_what_is_no_usable_module_is_refused[float64]": "RUNS",
-    "test_13d_what_is_no_usable_module_is_refused[scripted]": "RUNS",
-    "test_14d_numbers_of_the_wrong_kind_are_refused[warmup_epochs=1]": "RUNS",
 }  # name of a test that does not hold yet -> who owes it
 
 

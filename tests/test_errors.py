@@ -5,7 +5,15 @@ import pytest
 
 import byol
 from byol.cli import main
-from byol.errors import Diverged, Interrupted, UserError, nearest, refuse_not_whole
+from byol.errors import (
+    Diverged,
+    Interrupted,
+    UserError,
+    nearest,
+    refuse_no_number,
+    refuse_no_numbers,
+    refuse_not_whole,
+)
 
 
 @pytest.mark.parametrize(
@@ -42,3 +50,19 @@ def test_a_name_that_does_not_exist_is_answered_by_the_nearest_or_by_all() -> No
     assert nearest("liner", names) == "did you mean linear?"
     assert nearest("liner", names, at_most=2) == "did you mean linear or linear-paper?"
     assert nearest("x", names) == "there are linear, linear-paper, knn."
+
+
+@pytest.mark.parametrize("value", ["1", None, True, [1.0]])
+def test_a_number_is_a_number(value: object) -> None:
+    refuse_no_number("things", 1, 0.5)
+    with pytest.raises(UserError, match=r"things is .*; give a number\."):
+        refuse_no_number("things", value)
+    with pytest.raises(UserError, match=r"one of things is .*; give a number\."):
+        refuse_no_numbers("things", (1.0, value))
+
+
+@pytest.mark.parametrize("value", ["12", 1.0, None, [1.0, 2.0], (1.0,)])
+def test_two_numbers_are_a_tuple_of_two(value: object) -> None:
+    refuse_no_numbers("things", (1.0, 2), 2)
+    with pytest.raises(UserError, match="give a tuple of 2 numbers"):
+        refuse_no_numbers("things", value, 2)

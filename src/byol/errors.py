@@ -62,3 +62,18 @@ def refuse_not_whole(name: str, value: object, least: int) -> None:
     if not isinstance(value, int) or isinstance(value, bool):
         raise UserError(f"{name} is {value!r}; give a whole number of {least} or more.")
     refuse_below(name, value, least)
+
+
+def refuse_no_number(name: str, *values: object) -> None:
+    """Raise a UserError where a setting, or one of the numbers that it has, is no number."""
+    for value in values:
+        if not isinstance(value, int | float) or isinstance(value, bool):
+            raise UserError(f"{name} is {value!r}; give a number.")
+
+
+def refuse_no_numbers(name: str, values: object, count: int | None = None) -> None:
+    """Raise a UserError where a setting is not several numbers, or not as many as it has to be."""
+    if not isinstance(values, tuple) or (count is not None and len(values) != count):
+        wanted = "numbers" if count is None else f"{count} numbers"
+        raise UserError(f"{name} is {values!r}; give a tuple of {wanted}.")
+    refuse_no_number(f"one of {name}", *values)

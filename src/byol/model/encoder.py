@@ -15,7 +15,7 @@ import torch
 from pydantic import Field
 from torch import Tensor, nn
 
-from byol.errors import UserError, refuse_below
+from byol.errors import UserError, refuse_below, refuse_no_numbers
 from byol.model.initialization import he_normal
 from byol.model.norm import BatchNorm, Norm
 from byol.model.resnet import Layers, ResNetEncoder
@@ -90,6 +90,7 @@ class ConvNet:
     norm: Norm = BatchNorm()
 
     def __post_init__(self) -> None:
+        refuse_no_numbers("encoder.widths", self.widths)
         refuse_below("the number of encoder.widths", len(self.widths), 1)
         for width in self.widths:
             refuse_below("one of encoder.widths", width, 1)

@@ -13,7 +13,7 @@ from pydantic import Field
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from byol.errors import UserError
+from byol.errors import UserError, refuse_not_whole
 
 
 class _PlainLayers:
@@ -65,8 +65,7 @@ class GroupNorm(_PlainLayers):
     standardize: bool = True
 
     def __post_init__(self) -> None:
-        if self.groups < 1:
-            raise UserError(f"norm.groups is {self.groups}; use 1 or more.")
+        refuse_not_whole("norm.groups", self.groups, 1)
 
     def conv(self, *args: Any, **kwargs: Any) -> nn.Conv2d:
         """Return a convolution."""

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from byol.errors import UserError, refuse_below
+from byol.errors import UserError, refuse_below, refuse_no_number
 from byol.model.head import Head
 from byol.objective import unit
 from byol.system.collective import mean_over_ranks
@@ -271,6 +271,7 @@ def _finite(matrix: Tensor) -> Tensor:
 
 
 def _check(rho: float, epsilon: float) -> None:
+    refuse_no_number("predictor.rho", rho)
     if not 0.0 <= rho < 1.0:
         raise UserError(f"predictor.rho is {rho}; it must lie in [0, 1).")
     refuse_below("predictor.epsilon", epsilon, 0)

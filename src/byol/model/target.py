@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from byol.algorithm import Branch, Online
-from byol.errors import UserError
+from byol.errors import UserError, refuse_no_number
 from byol.schedule import cosine_tau
 
 
@@ -28,6 +28,7 @@ class Ema:
     tau_base: float = 0.996
 
     def __post_init__(self) -> None:
+        refuse_no_number("target.tau_base", self.tau_base)
         if not 0.0 <= self.tau_base <= 1.0:
             raise UserError(f"target.tau_base is {self.tau_base}; it must lie in [0, 1].")
 
@@ -55,6 +56,7 @@ class ConstantEma:
     value: float = 0.996
 
     def __post_init__(self) -> None:
+        refuse_no_number("target.value", self.value)
         if not 0.0 <= self.value <= 1.0:
             raise UserError(f"target.value is {self.value}; tau must lie in [0, 1].")
 

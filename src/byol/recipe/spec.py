@@ -13,7 +13,7 @@ from pydantic import Field, TypeAdapter, ValidationError
 
 from byol.data.image.views import MultiCrop, TwoViews
 from byol.data.order import num_steps
-from byol.errors import UserError, refuse_not_whole, refuse_seed
+from byol.errors import UserError, refuse_no_number, refuse_not_whole, refuse_seed
 from byol.model.encoder import EncoderSpec
 from byol.model.head import Mlp, SimSiamProjector
 from byol.model.initialization import Initialization
@@ -98,6 +98,7 @@ class Recipe:
         refuse_not_whole("epochs", self.epochs, 1)
         refuse_not_whole("evaluation_size", self.evaluation_size, 1)
         refuse_seed(self.seed)
+        refuse_not_whole("micro_batches", self.micro_batches, 1)
         if not 1 <= self.micro_batches <= self.batch_size // 2 or self.batch_size % self.micro_batches:
             raise UserError(
                 f"micro_batches is {self.micro_batches}; it must divide batch_size = {self.batch_size} "
@@ -108,6 +109,7 @@ class Recipe:
                 f"predictor.out is {out}, but projections have projector.out = "
                 f"{self.projector.out} numbers; make them equal."
             )
+        refuse_no_number("warmup_epochs", self.warmup_epochs)
         if not 0 <= self.warmup_epochs < self.epochs:
             raise UserError(
                 f"warmup_epochs is {self.warmup_epochs}; it must lie in [0, epochs = {self.epochs})."

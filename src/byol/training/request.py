@@ -16,6 +16,7 @@ from byol.recipe.names import open_recipe
 from byol.recipe.spec import Recipe, diff, read_recipe, refuse_wrong_types
 from byol.run.folder import RunFolder
 from byol.system.files import given_path, place_to_write
+from byol.training.own_encoder import refuse_unusable
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -44,13 +45,8 @@ class Request:
 
     def __post_init__(self) -> None:
         refuse_wrong_types(self.recipe)
-        if isinstance(self.encoder, type):
-            name = self.encoder.__name__
-            raise UserError(f"encoder is the class {name}; give a module that is made of it: {name}(...).")
-        if not isinstance(self.encoder, nn.Module | None):
-            raise UserError(
-                f"encoder is a {type(self.encoder).__name__}; give a torch module (B, 3, H, W) -> (B, D)."
-            )
+        if self.encoder is not None:
+            refuse_unusable(self.encoder)
         if self.workers is not None:
             refuse_not_whole("workers", self.workers, 0)
         seconds: object = self.checkpoint_seconds

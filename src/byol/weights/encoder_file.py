@@ -40,7 +40,12 @@ def save_encoder(
         "architecture": json.dumps({"kind": "custom"} if spec is None else asdict(spec)),
         "preprocessing": json.dumps(preprocessing.to_json()),
     }
-    weights = {name: tensor.detach().cpu().contiguous() for name, tensor in encoder.state_dict().items()}
+    weights, memory = dict[str, Tensor](), set[int]()
+    for name, tensor in encoder.state_dict().items():
+        weights[name] = tensor.detach().cpu().contiguous()
+        if (place := weights[name].untyped_storage().data_ptr()) in memory:
+            weights[name] = weights[name].clone()  # layers with two names, or that share a weight: once each
+        memory.add(place)
     header, content = _parts(save(weights, metadata))
     said = dict(sorted(header[_METADATA].items()))  # safetensors shuffles them
     said[_DIGEST] = _digest({**header, _METADATA: said}, content)

@@ -31,7 +31,7 @@ from byol.data.image.distort import (
     to_grayscale,
 )
 from byol.data.views import Indices
-from byol.errors import UserError
+from byol.errors import UserError, refuse_no_number, refuse_no_numbers
 
 Draws = NDArray[np.float32]  # (B, len(Draw))
 
@@ -88,9 +88,11 @@ class View:
         highest |= {"brightness": unbounded, "contrast": 1.0, "saturation": 1.0, "hue": 0.5}
         for name, limit in highest.items():
             value = getattr(self, name)
+            refuse_no_number(name, value)
             if not 0 <= value <= limit:
                 raise UserError(f"{name} is {value}; choose a value in [0, {limit}].")
         for name, limit in {"area": 1.0, "aspect": unbounded, "blur_sigma": unbounded}.items():
+            refuse_no_numbers(name, getattr(self, name), 2)
             low, high = getattr(self, name)
             if not 0 < low <= high <= limit:
                 raise UserError(f"{name} is ({low}, {high}); choose 0 < low <= high <= {limit}.")

@@ -17,7 +17,7 @@ from byol.data.image.raw import RawPixels
 from byol.data.image.resample import central_box, crop_resize
 from byol.data.images import Images, InMemory
 from byol.data.views import Indices
-from byol.errors import UserError
+from byol.errors import UserError, refuse_no_numbers
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
@@ -174,6 +174,8 @@ def refuse_constants(mean: tuple[float, ...], std: tuple[float, ...]) -> None:
     Raises:
         UserError: they are empty, of two lengths, or a std is not positive.
     """
+    refuse_no_numbers("mean", mean)
+    refuse_no_numbers("std", std)
     if not mean or len(mean) != len(std):
         raise UserError(
             f"mean has {len(mean)} numbers and std {len(std)}; give both one number for each channel."

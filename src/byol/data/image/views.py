@@ -24,7 +24,7 @@ from byol.data.image.preprocessing import (
 )
 from byol.data.images import Images, InMemory
 from byol.data.views import Crops, Indices
-from byol.errors import UserError
+from byol.errors import UserError, refuse_not_whole
 
 
 class _Views:
@@ -180,8 +180,7 @@ class _Views:
         return normalize(x, self.mean, self.std)
 
     def __post_init__(self) -> None:
-        if not self.size >= 1:
-            raise UserError(f"size is {self.size}; a view needs a side of at least 1 pixel.")
+        refuse_not_whole("size", self.size, 1)
         refuse_constants(self.mean, self.std)
         if self.channels != 3 and any(view.needs_colors for view, _ in self.drawn):
             raise UserError(
@@ -289,7 +288,5 @@ class MultiCrop(_Views):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if not self.small_size >= 1:
-            raise UserError(f"small_size is {self.small_size}; a view needs a side of at least 1 pixel.")
-        if not self.num_small >= 1:
-            raise UserError(f"num_small is {self.num_small}; use 1 or more, or two views without small ones.")
+        refuse_not_whole("small_size", self.small_size, 1)
+        refuse_not_whole("num_small", self.num_small, 1)
