@@ -21,12 +21,16 @@ LAYERS = [  # a module imports only rows below its own, or its own row's folder
     {"cli.shells", "cli.signature"},
     {"cli.printing", "cli.verbs"},
     {"__init__"},
-    {"lab.laboratory", "lab.speed", "training.loop"},
+    {"lab.laboratory", "lab.speed", "training.runs"},
+    {"training.loop"},
     {"lab.products", "lab.trials", "training.run_files"},
-    {"training.broken_off", "training.request", "training.watch"},
+    {"training.broken_off", "training.request"},
+    {"training.start"},
+    {"training.watch"},
     {
         "lab.findings",
         "page.figure",
+        "training.bound",
         "training.guard",
         "training.own_encoder",
         "training.result",
@@ -276,7 +280,7 @@ def test_types_are_read_from_the_table_of_public_names() -> None:
 def test_public_names_stay_callable_whatever_is_imported_first() -> None:
     names = sorted(name for name in modules() if name not in ("__init__", "__main__"))
     code = (
-        "from byol.training.loop import pretrain; import byol, types; from importlib import import_module\n"
+        "from byol.training.runs import pretrain; import byol, types; from importlib import import_module\n"
         "assert byol.pretrain is pretrain\n"
         f"for name in {names}: import_module(f'byol.{{name}}')\n"
         "for _ in range(2):\n"

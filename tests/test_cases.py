@@ -51,18 +51,6 @@ from byol.recipe.spec import Recipe
 pytestmark = pytest.mark.timeout(120)
 
 
-OWED: dict[str, str] = {
-    "test_12c_a_finished_run_tells_how_to_train_on": "RUNS",
-}  # name of a test that does not hold yet -> who owes it
-
-
-@pytest.fixture(autouse=True)
-def owed(request: pytest.FixtureRequest) -> None:
-    """A case that does not hold yet is expected to fail, and fails once it holds."""
-    if request.node.name in OWED:
-        request.node.add_marker(pytest.mark.xfail(strict=True, reason=OWED[request.node.name]))
-
-
 class Said(NamedTuple):
     """What a command left behind: its exit code, standard output and standard error."""
 

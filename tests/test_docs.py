@@ -19,7 +19,7 @@ from byol.recipe.spec import Recipe
 
 WITH_CODE = [page for page in pages() if any(block.is_run for block in blocks(page))]
 FRAMEWORKS = ("needs lightning", "needs accelerate")
-MAKES_RUN = re.compile(r'byol\.pretrain\([^)]*"RUN"|--out RUN\b')
+MAKES_RUN = re.compile(r'byol\.pretrain\([^)]*, "RUN"|--out RUN\b')
 ALGORITHM = (ROOT / "docs" / "algorithm.md").read_text()
 
 

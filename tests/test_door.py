@@ -30,6 +30,8 @@ class Places:
 
 CALLS: dict[str, Callable[[Places], Any]] = {
     "pretrain": lambda at: byol.pretrain(at.images, at.out, recipe=at.recipe, workers=0),
+    "extend": lambda at: byol.extend(at.run, 3, at.out, workers=0),
+    "from_": lambda at: byol.pretrain(at.images, at.out, from_=at.encoder, recipe=at.recipe, workers=0),
     "resume": lambda at: byol.resume(at.run, workers=0),
     "judge": lambda at: byol.judge(at.run, at.images, test=at.test, against=[at.encoder], protocol=KNN),
     "compare": lambda at: byol.compare(at.run, at.encoder, at.images, test=at.test, protocol=KNN),
@@ -49,6 +51,8 @@ CALLS: dict[str, Callable[[Places], Any]] = {
 }
 USED = {  # the places of each call that have to be there already
     "pretrain": ("images", "recipe"),
+    "extend": ("run",),
+    "from_": ("encoder",),
     "resume": ("run",),
     "judge": ("run", "images", "test", "encoder"),
     "compare": ("run", "encoder", "images", "test"),
@@ -84,7 +88,7 @@ def places(made: Path, tmp_path: Path) -> dict[str, Path]:
 
 def test_every_public_function_is_called_here() -> None:
     functions = {name for name in byol.__all__ if inspect.isfunction(getattr(byol, name))}
-    assert functions - NO_PATH == set(CALLS) - {"Run"}
+    assert functions - NO_PATH == set(CALLS) - {"Run", "from_"}
     assert set(USED) == set(CALLS)
 
 
@@ -130,7 +134,7 @@ def test_what_is_not_there_is_one_sentence_and_leaves_nothing_behind(
     assert list(tmp_path.iterdir()) == []
 
 
-WRITERS = ["pretrain", "pack", "import_official", "export"]
+WRITERS = ["pretrain", "extend", "pack", "import_official", "export"]
 
 
 @pytest.mark.parametrize("name", WRITERS)

@@ -30,7 +30,7 @@ from byol.run import checkpoint
 from byol.run.folder import RunFolder
 from byol.run.record import read
 from byol.system.device import Device
-from byol.training.loop import pretrain, resume
+from byol.training.runs import pretrain, resume
 
 MakeRecipe = Callable[[Path | str], Recipe]
 STEPS, BATCH, CLASSES = 4, 64, 3

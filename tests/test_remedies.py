@@ -27,6 +27,7 @@ from torch import nn
 
 import byol
 from byol.cli import main
+from byol.model.encoder import ConvNet
 from byol.run import checkpoint
 from byol.run.folder import _BEGUN, RunFolder
 
@@ -132,7 +133,11 @@ def remedy(*pieces: str) -> Callable[[Try], Try]:
     return enter
 
 
-@remedy("say which run to continue: --resume RUN", "--resume RUN continues in RUN itself")
+@remedy(
+    "continue: --resume RUN",
+    "say which run to continue: --resume RUN",
+    "--resume RUN continues in RUN itself",
+)
 def which_run(at: Place) -> None:
     run = at.own_run()
     assert "--resume RUN" in at.refused("resume") + at.refused("pretrain --resume")
@@ -153,12 +158,62 @@ def which_flag(at: Place) -> None:
     assert "--rounds" in at.works("bench --help-all")
 
 
-@remedy("a run is continued as it was begun; to change something, start another")
+@remedy("a run is continued as it was begun; for more epochs", "all else stays as the run has it")
 def another_run(at: Place) -> None:
     run = at.own_run()
     said = at.refused(f"resume {run} --epochs 3")
-    assert "byol pretrain RUN/recipe.json --out NEW" in said
-    at.works(f"pretrain {run}/recipe.json --out {at.new} --epochs 1 --workers 0")
+    assert "byol pretrain --extend RUN --epochs N --out NEW" in said
+    at.works(f"pretrain --extend {run} --epochs 3 --out {at.new} --workers 0")
+    assert "byol pretrain --from RUN --out NEW" in said
+    words = f"pretrain --from {run} --data {{at.images}} --epochs 1 --workers 0 --out {{at.room}}/"
+    at.works(words + "on")
+    said = at.refused(f"extend {run} --epochs 3 --out {at.room}/longer --batch-size 4")
+    assert "byol pretrain --from RUN --out NEW" in said
+    at.works(words + "smaller --batch-size 4")
+
+
+@remedy("extend: --extend RUN", "say which run to extend: --extend RUN", "--resume continues a run")
+def which_run_to_extend(at: Place) -> None:
+    run = at.own_run()
+    words = f"--epochs 3 --out {at.new} --workers 0"
+    assert "--extend RUN" in at.refused(f"pretrain --extend {words}") + at.refused(f"extend {words}")
+    assert "give one of the two" in at.refused(f"pretrain --extend {run} --resume {run} {words}")
+    with pytest.raises(byol.UserError, match="--extend RUN"):
+        byol.extend("", 3, at.new)
+    at.works(f"pretrain --extend {run} {words}")
+
+
+@remedy("say where to write the longer run: --out NEW")
+def where_to_extend(at: Place) -> None:
+    run = at.own_run()
+    with pytest.raises(byol.UserError, match="--out NEW"):
+        byol.extend(run, 3, "")
+    at.works(f"extend {run} --epochs 3 --out {at.new} --workers 0")
+
+
+@remedy("say what to start from: --from RUN")
+def what_to_start_from(at: Place) -> None:
+    with pytest.raises(byol.UserError, match="--from RUN"):
+        byol.pretrain(at.images, at.new, from_="")
+    at.works(PRETRAIN + " --from {at.run} --out {at.new}")
+
+
+@remedy("{} belongs to a network that no recipe names", "is another network than the one to be trained")
+def whose_network(at: Place) -> None:
+    recipe = replace(byol.read_recipe(at.recipe), data=str(at.images))
+    run = byol.pretrain(None, at.room / "own", recipe=recipe, encoder=Net(), workers=0)
+    file = run.path / "encoder.safetensors"
+    words = f"--from {file} --data {{at.images}} --workers 0 --out {{at.new}}"
+    assert "byol.pretrain(data, out, recipe='photos', from_=..., encoder=module)" in at.refused(
+        f"pretrain {words}"
+    )
+    assert "encoder=module" in at.refused(f"pretrain {{at.recipe}} {words}")
+    byol.pretrain(at.images, at.new, recipe=recipe, from_=file, encoder=Net(), workers=0)
+    wider = replace(recipe, encoder=ConvNet(widths=(4, 9)))
+    (at.room / "wider.json").write_text(json.dumps(wider.to_json()))
+    words = "--from {at.run} --data {at.images} --workers 0 --out {at.room}/next"
+    assert "Leave the recipe away" in at.refused(f"pretrain {at.room}/wider.json {words}")
+    at.works(f"pretrain {words}")
 
 
 @remedy("there are no images at {}: give a folder")
@@ -375,12 +430,15 @@ def own_module(at: Place) -> None:
     byol.resume(at.new, encoder=Net(), workers=0)
 
 
-@remedy("learns from images that were given in Python")
+@remedy("byol.resume({}, data=images)", "byol.extend({}, {}, OUT, data=images)")
 def images_of_python(at: Place) -> None:
     images = torch.randint(0, 256, (16, 3, 8, 8), dtype=torch.uint8)
     byol.pretrain(images, at.new, recipe=at.recipe)
     assert f"byol.resume('{at.new}', data=images)" in at.refused("resume {at.new}")
     byol.resume(at.new, data=images)
+    words = f"extend {at.new} --epochs 3 --out {at.room}/longer"
+    assert f"byol.extend('{at.new}', 3, OUT, data=images)" in at.refused(words)
+    byol.extend(at.new, 3, at.room / "longer", data=images)
 
 
 @remedy("say where to write the run: --out RUN", "(a folder, a list, an archive, a pack, or 'builtin')")
@@ -390,8 +448,9 @@ def which_out(at: Place) -> None:
     at.works(PRETRAIN + " --out {at.new}")
 
 
-@remedy("{} holds no run to resume; start one with --out")
+@remedy("{} holds no run to {}; begin one: byol pretrain --out {}")
 def no_run(at: Place) -> None:
+    assert "holds no run to extend" in at.refused("extend {at.new} --epochs 3 --out x")
     said = at.refused("resume {at.new}")
     out = re.findall(r"--out (\S+)\.$", said.strip())[0]
     at.works(f"{PRETRAIN} --out {out}")
@@ -432,9 +491,9 @@ def other_images(at: Place) -> None:
     Image.fromarray(np.zeros((8, 8, 3), np.uint8)).save(images / "train" / "dark" / "new.png")
     run = at.begun_run()
     said = at.refused(f"resume {run} --data {images}")
-    assert f"byol pretrain {run}/recipe.json --data PATH --out NEW" in said
+    assert f"byol pretrain --from {run} --data PATH --out NEW" in said
     at.works(f"pretrain --resume {run} --data {{at.images}} --workers 0")
-    at.works(f"pretrain {run}/recipe.json --data {images} --out {{at.new}} --workers 0")
+    at.works(f"pretrain --from {run} --data {images} --out {{at.new}} --workers 0")
 
 
 @remedy("{} is not finished; continue it with: byol pretrain --resume {}")

@@ -37,7 +37,7 @@ from byol.run import checkpoint
 from byol.run.folder import RunFolder
 from byol.run.record import read
 from byol.schedule import ConstantRate, FollowingRate
-from byol.training.loop import pretrain, resume
+from byol.training.runs import pretrain, resume
 from byol.training.timeline import Timeline
 
 MakeRecipe = Callable[[Path | str], Recipe]
@@ -207,7 +207,7 @@ def test_after_kill_minus_nine_it_continues_from_the_last_checkpoint(
     pretrain(None, tmp_path / "whole", recipe=recipe, workers=0)
     program = (
         "import sys, torch; torch.set_num_threads(1);"
-        "from byol.training.loop import pretrain;"
+        "from byol.training.runs import pretrain;"
         "pretrain(None, sys.argv[2], recipe=sys.argv[1], workers=2, checkpoint_seconds=1e-6)"
     )
     out = tmp_path / "killed"

@@ -44,9 +44,10 @@ if TYPE_CHECKING:  # what the table below says, for those who read types
     from byol.recipe.spec import Recipe as Recipe
     from byol.recipe.spec import diff as diff
     from byol.recipe.spec import read_recipe as read_recipe
-    from byol.training.loop import pretrain as pretrain
-    from byol.training.loop import resume as resume
     from byol.training.result import Run as Run
+    from byol.training.runs import extend as extend
+    from byol.training.runs import pretrain as pretrain
+    from byol.training.runs import resume as resume
     from byol.weights.formats import Exported as Exported
     from byol.weights.formats import export as export
     from byol.weights.official import Imported as Imported
@@ -73,8 +74,8 @@ _PUBLIC = {  # module -> its public names
     "module": ("Byol",),
     "recipe.names": ("RecipeList", "named", "recipes"),
     "recipe.spec": ("Recipe", "diff", "read_recipe"),
-    "training.loop": ("pretrain", "resume"),
     "training.result": ("Run",),
+    "training.runs": ("extend", "pretrain", "resume"),
     "weights.formats": ("Exported", "export"),
     "weights.official": ("Imported", "import_official"),
     "weights.pretrained": ("Pretrained", "load"),

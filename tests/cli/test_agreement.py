@@ -19,7 +19,8 @@ pytestmark = pytest.mark.usefixtures("two_cells")
 COMMANDS = {name: verb for name, verb in VERBS.items() if name != "eval"} | {
     f"eval {name}": verb for name, verb in EVALUATIONS.items()
 }
-PYTHON_ONLY = {"pretrain": {"encoder"}, "resume": {"encoder"}}  # a module cannot be written in a shell
+# A module cannot be written in a shell.
+PYTHON_ONLY = {name: {"encoder"} for name in ("pretrain", "extend", "resume")}
 SLOTS = [name for name in vars(Answer) if not name.startswith("_")]
 
 
@@ -82,6 +83,10 @@ CASES: dict[str, tuple[str, Callable[[Path, Path], Any]]] = {
     "pretrain": (
         "pretrain {made}/recipe.json --data {made}/images --out {new} --workers 0",
         lambda made, new: byol.pretrain(made / "images", new, recipe=made / "recipe.json", workers=0),
+    ),
+    "extend": (
+        "extend {made}/run --epochs 3 --out {new} --workers 0",
+        lambda made, new: byol.extend(made / "run", 3, new, workers=0),
     ),
     "resume": ("resume {made}/run", lambda made, new: byol.resume(made / "run")),
     "eval knn": (

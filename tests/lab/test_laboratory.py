@@ -23,7 +23,7 @@ from byol.lab.trials import planned
 from byol.model.target import Shared
 from byol.recipe.spec import Recipe
 from byol.run.folder import RunFolder
-from byol.training.loop import pretrain
+from byol.training.runs import pretrain
 
 TABLE = Table(
     "small",

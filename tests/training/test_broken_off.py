@@ -22,7 +22,7 @@ from byol.errors import Interrupted, UserError
 from byol.recipe.spec import Recipe
 from byol.run import checkpoint
 from byol.run.folder import RunFolder
-from byol.training.loop import pretrain, resume
+from byol.training.runs import pretrain, resume
 
 MakeRecipe = Callable[[Path | str], Recipe]
 

@@ -20,7 +20,7 @@ from byol.recipe.spec import Recipe
 from byol.run import checkpoint
 from byol.run.folder import RunFolder
 from byol.run.record import read
-from byol.training.loop import pretrain
+from byol.training.runs import pretrain
 
 MakeRecipe = Callable[[Path | str], Recipe]
 

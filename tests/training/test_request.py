@@ -21,8 +21,8 @@ from byol.data.loader import Batch, batches
 from byol.errors import Interrupted, UserError
 from byol.recipe.spec import Recipe, read_recipe
 from byol.run.folder import RunFolder
-from byol.training.loop import pretrain, resume
 from byol.training.result import Run
+from byol.training.runs import pretrain, resume
 
 MakeRecipe = Callable[[Path | str], Recipe]
 

@@ -10,8 +10,8 @@ from byol.answer import Answer
 from byol.errors import UserError
 from byol.recipe.spec import Recipe
 from byol.run.folder import RunFolder
-from byol.training.loop import pretrain
 from byol.training.result import Run
+from byol.training.runs import pretrain
 from byol.weights.pretrained import load
 
 MakeRecipe = Callable[[Path | str], Recipe]

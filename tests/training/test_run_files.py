@@ -15,7 +15,7 @@ from byol.cli import main
 from byol.errors import UserError
 from byol.recipe.spec import Recipe, read_recipe
 from byol.run.folder import RunFolder
-from byol.training.loop import pretrain, resume
+from byol.training.runs import pretrain, resume
 
 MakeRecipe = Callable[[Path | str], Recipe]
 

@@ -10,7 +10,7 @@ from byol.recipe.spec import Recipe
 from byol.system.device import pick_device
 from byol.training import signals
 from byol.training.learner import build
-from byol.training.loop import pretrain
+from byol.training.runs import pretrain
 from byol.training.signals import SIGNALS, Moment, Signal, measure
 
 MakeRecipe = Callable[[Path | str], Recipe]

@@ -9,7 +9,7 @@ from byol.recipe.imagenet import imagenet_40, imagenet_1000, imagenette
 from byol.recipe.spec import Recipe
 from byol.run.folder import RunFolder
 from byol.run.record import read
-from byol.training.loop import pretrain
+from byol.training.runs import pretrain
 from byol.training.timeline import Timeline
 
 MakeRecipe = Callable[[Path | str], Recipe]

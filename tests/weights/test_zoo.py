@@ -9,8 +9,8 @@ from torch import nn
 
 from byol.data.image.preprocessing import Preprocessing
 from byol.errors import UserError
+from byol.model.encoder import without_classifier
 from byol.weights.pretrained import load
-from byol.weights.zoo import without_classifier
 
 
 @pytest.fixture(scope="module")

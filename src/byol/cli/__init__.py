@@ -106,7 +106,7 @@ def _understood(words: list[str]) -> "str | Command":
         from byol.cli.completion import script
 
         return script(words[1:])
-    name, verb, rest = find(_resumed(words))
+    name, verb, rest = find(_of_a_run(words))
     if name == "eval":
         from byol.cli.pages import protocols
 
@@ -128,21 +128,27 @@ def _understood(words: list[str]) -> "str | Command":
     return command
 
 
-def _resumed(words: list[str]) -> list[str]:
-    """Return `pretrain --resume RUN` as what it stands for, `resume RUN`."""
-    if words[0] != "pretrain" or not any(word.split("=")[0] == "--resume" for word in words):
+def _of_a_run(words: list[str]) -> list[str]:
+    """Return `pretrain --resume RUN` as what it stands for, `resume RUN`; `--extend RUN` likewise."""
+    given = [word.split("=")[0] for word in words]
+    verbs = [verb for verb in ("resume", "extend") if f"--{verb}" in given]
+    if words[0] != "pretrain" or not verbs:
         return words
-    position = next(i for i, word in enumerate(words) if word.split("=")[0] == "--resume")
+    verb, *others = verbs
+    if others:
+        raise UserError("--resume continues a run and --extend begins a longer one; give one of the two.")
+    position = given.index(f"--{verb}")
     flag, after = words[position], words[position + 1 :]
     run, rest = (flag.split("=", 1)[1], after) if "=" in flag else (after[0] if after else "", after[1:])
     if not run or run.startswith("--"):
-        raise UserError("say which run to continue: --resume RUN.")
-    if any(word.split("=")[0] == "--out" for word in words):
+        what = {"resume": "continue: --resume RUN", "extend": "extend: --extend RUN"}[verb]
+        raise UserError(f"say which run to {what}.")
+    if verb == "resume" and "--out" in given:
         raise UserError("--resume RUN continues in RUN itself; leave --out away.")
     before = words[1:position]
     if before and not before[0].startswith("-"):  # the recipe, which has to be the run's own
         before = ["--recipe", *before]
-    return ["resume", run, *before, *rest]
+    return [verb, run, *before, *rest]
 
 
 def _tell(sentence: str) -> None:

@@ -10,7 +10,7 @@ from byol.cli.signature import REQUIRED, Parameter, arguments, parameters, sprea
 from byol.cli.verbs import Verb, choose, protocols
 from byol.errors import UserError
 
-METAVARS = {"against": "RUN ...", "format": "NAME", "protocol": "NAME", "recipe": "RECIPE"}
+METAVARS = {"against": "RUN ...", "format": "NAME", "from_": "RUN", "protocol": "NAME", "recipe": "RECIPE"}
 JSON = Parameter("json", bool, False, "print one JSON object instead of a table.")
 
 
@@ -60,10 +60,11 @@ class Command:
         """Name and value of the parameter whose fields are flags; a tuple's items are named by themselves."""
         match self.verb.start:
             case "recipe":
-                from byol.recipe.names import open_recipe
+                from byol.training.request import recipe_for
 
                 default = next(one.default for one in self.words if one.name == "recipe")
-                return {"recipe": open_recipe(self.given.get("recipe", default))}
+                start = _value_of("--from", self.flags)
+                return {"recipe": recipe_for(self.given.get("recipe", default), start)}
             case "protocol":
                 name = self.verb.protocol or _value_of("--protocol", self.flags) or "knn"
                 return {"protocol": choose(name, protocols(), "protocol")()}

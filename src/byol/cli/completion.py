@@ -49,7 +49,7 @@ def _words(name: str, verb: Verb) -> Words:
                 several |= {one.flag} if one.is_several else set()
     flags |= {"--help": None, "--help-all": None}
     if name == "pretrain":
-        flags["--resume"] = [FILES]
+        flags |= {"--resume": [FILES], "--extend": [FILES]}
     return Words(name, [_values(one) or [] for one in command.words], flags, several)
 
 

@@ -80,7 +80,9 @@ def _flags(command: Command) -> type[Any]:
         required = one.default is REQUIRED
         kind = one.type | None if required else one.type
         extra = tyro.conf.arg(
-            help=one.help, metavar=None if one.is_switch or one.choices else command.metavar(one)
+            name=one.flag.removeprefix("--"),
+            help=one.help,
+            metavar=None if one.is_switch or one.choices else command.metavar(one),
         )
         flags.append((one.name, Annotated[kind, extra], field(default=None if required else one.default)))
     taken = {name for name, *_ in flags}

@@ -31,7 +31,7 @@ class Parameter(NamedTuple):
     @property
     def flag(self) -> str:
         """How it is written in a shell."""
-        return f"--{self.name.replace('_', '-')}"
+        return f"--{self.name.rstrip('_').replace('_', '-')}"
 
     @property
     def choices(self) -> tuple[str, ...]:

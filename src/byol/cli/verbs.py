@@ -93,6 +93,7 @@ VERBS = {
         examples=(
             "byol pretrain photos --data ~/photos --out runs/photos",
             "byol pretrain --resume runs/photos    # go on after a stop, like byol resume",
+            "byol pretrain --from runs/photos --data more --out runs/more    # train on",
         ),
         words=("recipe",),
         ask={"out": "where to write the run"},
@@ -112,8 +113,22 @@ VERBS = {
         words=("run",),
         ask={"run": "which run to continue"},
         hidden=("recipe",),
-        others="a run is continued as it was begun; to change something, start another: byol pretrain "
-        "RUN/recipe.json --out NEW.",
+        others="a run is continued as it was begun; for more epochs: byol pretrain --extend RUN --epochs N "
+        "--out NEW; to train on with other settings: byol pretrain --from RUN --out NEW.",
+    ),
+    "extend": Verb(
+        function="extend",
+        does="go on with a longer schedule, in a new run",
+        usage="RUN --epochs N --out NEW [flags]",
+        examples=("byol extend runs/photos --epochs 400 --out runs/longer",),
+        words=("run",),
+        ask={
+            "run": "which run to extend",
+            "epochs": "how many epochs in all",
+            "out": "where to write the longer run",
+        },
+        others="all else stays as the run has it; to train on with other settings: byol pretrain --from RUN "
+        "--out NEW.",
     ),
     "eval": Verb(
         function="judge",

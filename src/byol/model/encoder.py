@@ -1,6 +1,6 @@
 """Encoders f: images (B, C, H, W) to representations (B, D).
 
-A name alone (`ResNet`, `ConvNet`, `Timm`) is a spec, plain frozen data that a recipe holds;
+A name alone (`ResNet`, `ConvNet`, `Timm`, `Torchvision`) is a spec, plain frozen data that a recipe holds;
 `build(channels)` makes the network for images of that many channels. Any `nn.Module` with the same mapping
 can stand in for these. Our networks also give their maps: `stages(images)`, `strides` and `channels`.
 """
@@ -129,7 +129,50 @@ class Timm:
         return network
 
 
-EncoderSpec = Annotated[ResNet | ConvNet | Timm, Field(discriminator="kind")]
+@dataclass(frozen=True, kw_only=True)
+class Torchvision:
+    """Any network of torchvision by name, without its classifier and never with downloaded weights.
+
+    Args:
+        name: as `torchvision.models.list_models()` prints it.
+    """
+
+    kind: Literal["torchvision"] = "torchvision"
+    name: str
+
+    def build(self, channels: int = 3) -> nn.Module:
+        """Return the network with pooled output.
+
+        Raises:
+            UserError: torchvision has no such classifier of images of so many channels.
+        """
+        from torchvision import models
+
+        if self.name not in models.list_models(module=models):  # those that classify images
+            near = models.list_models(module=models, include=f"{self.name[:6]}*")[:3]
+            hint = f"; near it: {', '.join(near)}" if near else ""
+            raise UserError(f"torchvision has no classifier of images named '{self.name}'{hint}.")
+        if channels != 3:
+            raise UserError(f"networks of torchvision take 3 channels, and the images have {channels}.")
+        return without_classifier(models.get_model(self.name, weights=None), self.name)
+
+
+def without_classifier(network: nn.Module, name: str) -> nn.Module:
+    """Put an identity in place of a network's last linear layer, which torchvision names in many ways.
+
+    Raises:
+        UserError: it has none.
+    """
+    linear = [key for key, module in network.named_modules() if isinstance(module, nn.Linear)]
+    if not linear:
+        raise UserError(f"{name} has no linear classifier to take off; choose another network.")
+    network.set_submodule(linear[-1], nn.Identity())
+    if hasattr(network, "aux_logits"):
+        vars(network)["aux_logits"] = False  # which are other outputs while the network is trained
+    return network
+
+
+EncoderSpec = Annotated[ResNet | ConvNet | Timm | Torchvision, Field(discriminator="kind")]
 
 
 def representation_dim(encoder: nn.Module, shape: Sequence[int]) -> int:

@@ -1,7 +1,8 @@
 """A recipe: everything that decides what a run computes, as plain frozen data.
 
-Two runs of one recipe on the same data and machine are the same run, bit for bit. What does not
-change the result (where to write, how many workers) is an argument of `pretrain`, not a field here.
+Two runs of one recipe on the same data and machine are the same run, bit for bit, unless they start from
+weights that exist. What does not change the result (where to write, how many workers) is an argument of
+`pretrain`, not a field here.
 """
 
 import json

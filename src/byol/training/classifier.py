@@ -4,6 +4,7 @@ It is the official code's way to see how training goes. Labels reach this layer 
 the first view's representation with its gradient stopped, so the encoder is the same with and without it.
 """
 
+from collections.abc import Mapping
 from typing import Any, Protocol
 
 import torch
@@ -59,7 +60,7 @@ class OnlineClassifier(nn.Module):
         """Return weights and optimizer as plain values."""
         return {"classifier": self.state_dict(), "classifier_optimizer": self.optimizer.state_dict()}
 
-    def restore(self, state: dict[str, Any]) -> None:
+    def restore(self, state: Mapping[str, Any]) -> None:
         """Take over what `state` returned."""
         self.load_state_dict(state["classifier"])
         self.optimizer.load_state_dict(state["classifier_optimizer"])

@@ -1,5 +1,6 @@
 """Everything that changes while a run learns, in one place: what a checkpoint holds is what stands here."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -57,20 +58,24 @@ class Learner:
             "losses": list(self.losses),
         }
 
-    def restore(self, state: dict[str, Any]) -> None:
-        """Take over what `state` returned.
-
-        Raises:
-            UserError: the state is of another network.
-        """
+    def refuse_other_network(self, state: Mapping[str, Any]) -> None:
+        """Raise a UserError where what `state` returned is of another network."""
         wanted, given = _shapes(self.online.state_dict()), _shapes(state["online"])
         if wanted != given:
             odd = next(name for name in {**given, **wanted} if given.get(name) != wanted.get(name))
             there, here = given.get(odd), wanted.get(odd)
             raise UserError(
                 f"the checkpoint is of another network ({odd} is {there} there and {here} here); "
-                "give the module that the run was begun with: byol.resume(RUN, encoder=module)."
+                "give the module that the run was begun with: byol.resume(RUN, encoder=module), or extend."
             )
+
+    def restore(self, state: Mapping[str, Any]) -> None:
+        """Take over what `state` returned.
+
+        Raises:
+            UserError: the state is of another network.
+        """
+        self.refuse_other_network(state)
         self.online.load_state_dict(state["online"])
         self.target.load_state_dict(state["target"])
         self.optimizer.load_state_dict(state["optimizer"])

@@ -1,21 +1,18 @@
 """The pretraining loop, the only one there is: lines 1 to 4 of Algorithm 1, and what surrounds a step."""
 
-import os
 import time
 from collections.abc import Generator, Iterable
 from contextlib import ExitStack, closing
 
 import torch
-from torch import nn
 
 from byol.algorithm import Branch, bootstrap_step
 from byol.data.images import Images
 from byol.data.loader import Batch, batches, in_step
-from byol.data.opening import Data, open_data
+from byol.data.opening import open_data
 from byol.data.splits import say_notes, to_learn_from
 from byol.data.unreadable import Bad
 from byol.errors import Interrupted
-from byol.recipe.spec import Recipe
 from byol.run.record import NullRecorder, Recorder
 from byol.system.collective import mean_over_ranks
 from byol.system.device import Device, keep_freed_memory, usable_cores
@@ -23,7 +20,6 @@ from byol.system.processes import Processes, joined
 from byol.system.progress import Progress, duration
 from byol.system.stop import StopRequest
 from byol.system.stopwatch import Stopwatch
-from byol.training import request
 from byol.training.broken_off import saved_if_broken_off
 from byol.training.guard import Guard, refuse_nan
 from byol.training.learner import Learner, build
@@ -35,91 +31,16 @@ from byol.training.timeline import Timeline
 from byol.training.watch import Judge, live_line
 
 
-def pretrain(
-    data: Data | None,
-    out: str | os.PathLike[str],
-    *,
-    recipe: Recipe | str | os.PathLike[str] = "photos",
-    encoder: nn.Module | None = None,
-    overwrite: bool = False,
-    workers: int | None = None,
-    checkpoint_seconds: float = 120.0,
-) -> Run:
-    """Learn an encoder from images without labels, and write a run folder.
-
-    Ctrl-C and SIGTERM save a checkpoint after the current step. A resumed run continues bit for bit
-    on the same machine, wherever it was stopped.
-
-    Started by `torchrun`, the processes share every batch; rank 0 writes, and the others read the same
-    run folder and images. All stop after the same step. Another number of processes can resume: the images
-    are the same in the same order, and the sums are rounded differently.
+def train(asked: Request) -> Run:
+    """Take the steps that are left of a run that is begun, extended or continued.
 
     Args:
-        data: images: a folder, a list of paths, an archive, a pack or "builtin"; in Python also a tensor
-            (N, C, H, W) of uint8 or a map-style `Dataset`; None for the recipe's own.
-        out: the run folder to write.
-        recipe: what to compute: a recipe, its name, or the path of a recipe.json.
-        encoder: any module (B, 3, H, W) -> (B, D) to train in place of the recipe's.
-        overwrite: replace a run that `out` already holds.
-        workers: processes that decode files; None for one per core. Sets in memory need none. Where several
-            processes train, each has as many, or its part of the cores.
-        checkpoint_seconds: seconds between checkpoints, above 0.
-
-    Returns:
-        The run.
+        asked: what to do, already checked.
 
     Raises:
-        UserError: something is missing or cannot work; `Diverged` where the loss is not finite.
+        UserError: something cannot work; `Diverged` where the loss is not finite.
         Interrupted: the run was asked to stop and has saved itself.
     """
-    return _train(
-        request.new(
-            data,
-            out,
-            recipe,
-            encoder=encoder,
-            overwrite=overwrite,
-            workers=workers,
-            checkpoint_seconds=checkpoint_seconds,
-        )
-    )
-
-
-def resume(
-    run: str | os.PathLike[str],
-    *,
-    data: Data | None = None,
-    encoder: nn.Module | None = None,
-    recipe: Recipe | str | os.PathLike[str] | None = None,
-    workers: int | None = None,
-    checkpoint_seconds: float = 120.0,
-) -> Run:
-    """Continue a run from its newest checkpoint, exactly as if it had never stopped.
-
-    Args:
-        run: the run folder.
-        data: where the images are now, if they were moved; in Python also the images, if the run was given
-            them there and so cannot name them. They have to be those that the run began with.
-        encoder: the module, if the run was given one; its weights are replaced.
-        recipe: what the run is thought to compute; another one than its own is refused.
-        workers: processes that decode files; None for one per core.
-        checkpoint_seconds: seconds between checkpoints, above 0.
-
-    Returns:
-        The run.
-
-    Raises:
-        UserError: there is nothing to continue, or it does not fit what is given.
-        Interrupted: the run was asked to stop and has saved itself.
-    """
-    return _train(
-        request.resumed(
-            run, data, recipe, encoder=encoder, workers=workers, checkpoint_seconds=checkpoint_seconds
-        )
-    )
-
-
-def _train(asked: Request) -> Run:
     recipe, folder = asked.recipe, asked.folder
     keep_freed_memory()
     with (
@@ -130,7 +51,7 @@ def _train(asked: Request) -> Run:
     ):
         device = processes.device(recipe.precision)
         with processes.agreed(), processes.in_turn():
-            sets = open_data(asked.data)
+            sets = open_data(asked.data, pixel_range=asked.start.pixel_range)
         images, judge = to_learn_from(sets)[1], Judge(sets, recipe, device)
         say_notes(sets, progress, learns=True)
         timeline, guard = Timeline(recipe, len(images)), Guard()
@@ -145,8 +66,10 @@ def _train(asked: Request) -> Run:
                 learner.restore(newest_state(asked, device, identity))
             processes.on_rank_zero(note_place, asked)
         else:
+            asked.start.refuse_unfit(learner, identity)
             processes.on_rank_zero(begin, asked, device, images)
-            learner.baselines = processes.on_rank_zero(judge.baselines, learner.online.encoder)
+            if said := asked.start.give(learner, identity, judge, processes):
+                progress.say(said)
             processes.on_rank_zero(save, asked, learner, identity)
         first_step, saved_at, watch = learner.step, time.monotonic(), Stopwatch(learner.seconds)
         scores: dict[str, float] = {}

@@ -1,22 +1,23 @@
-"""The arguments of `pretrain` and `resume`, checked and completed before anything is built."""
+"""The arguments of `pretrain`, `extend` and `resume`, checked and completed before anything is built."""
 
 import os
 import shlex
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from torch import nn
 
-from byol.data.identity import Identity
 from byol.data.opening import BUILTIN, Data, named_data
 from byol.errors import UserError, refuse_not_whole
 from byol.recipe.names import open_recipe
-from byol.recipe.spec import Recipe, diff, read_recipe, refuse_wrong_types
+from byol.recipe.spec import Recipe, read_recipe, refuse_wrong_types
 from byol.run.folder import RunFolder
 from byol.system.files import given_path, place_to_write
+from byol.training.bound import refuse_missing, refuse_other_recipe
 from byol.training.own_encoder import refuse_unusable
+from byol.training.start import Drawn, Extended, From, Start
+from byol.weights.pretrained import Pretrained
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -28,6 +29,7 @@ class Request:
         data: what to open: `recipe.data`, or the images themselves.
         folder: of the run.
         encoder: a module of the user's own in place of the recipe's.
+        start: the weights of its first step; a continued run has those of its checkpoint.
         is_resumed: continue what the folder holds.
         overwrite: replace what the folder holds.
         workers: processes that decode files, None for one per core.
@@ -38,6 +40,7 @@ class Request:
     data: Data
     folder: RunFolder
     encoder: nn.Module | None
+    start: Start
     is_resumed: bool
     overwrite: bool
     workers: int | None
@@ -66,7 +69,8 @@ class Request:
 def new(
     data: Data | Recipe | None,
     out: str | os.PathLike[str] | None,
-    recipe: Recipe | str | os.PathLike[str],
+    recipe: Recipe | str | os.PathLike[str] | None,
+    start: str | os.PathLike[str] | Pretrained | None = None,
     **settings: Any,
 ) -> Request:
     """Check what a new run is asked.
@@ -74,7 +78,8 @@ def new(
     Args:
         data: where the images are, or the images; None takes the recipe's own.
         out: the run folder.
-        recipe: what to compute, a name, or the path of a recipe.json.
+        recipe: what to compute, a name, or the path of a recipe.json; None for what `start` suggests.
+        start: whose weights it begins with; None for drawn ones.
         settings: further fields of `Request`.
 
     Raises:
@@ -82,18 +87,67 @@ def new(
     """
     if isinstance(data, Recipe):
         raise UserError("data is a recipe; give it by name: pretrain(data, out, recipe=recipe).")
-    recipe = open_recipe(recipe)
+    begin = Drawn() if start is None else From.opened(start)
+    opened = begin.suggested_recipe() if recipe is None else open_recipe(recipe)
     path = place_to_write(out, "say where to write the run: --out RUN (or --resume RUN to continue one).")
-    data = recipe.data if data is None else data
+    data = opened.data if data is None else data
     if isinstance(data, str) and not data:
         raise UserError(
             "say where the images are: --data PATH (a folder, a list, an archive, a pack, or 'builtin')."
         )
+    return _begun(opened, data, RunFolder(path), begin, **settings)
+
+
+def recipe_for(
+    recipe: Recipe | str | os.PathLike[str] | None, start: str | os.PathLike[str] | Pretrained | None
+) -> Recipe:
+    """Return the recipe that is asked for, or else what is suggested for the weights to start from.
+
+    Raises:
+        UserError: there is no such recipe, or there are no such weights.
+    """
+    if recipe is not None:
+        return open_recipe(recipe)
+    return (Drawn() if start is None else From.opened(start)).suggested_recipe()
+
+
+def extended(
+    run: str | os.PathLike[str],
+    epochs: int,
+    out: str | os.PathLike[str] | None,
+    data: Data | None,
+    **settings: Any,
+) -> Request:
+    """Check what a run that is to go on for more epochs is asked.
+
+    Args:
+        run: the folder of the run that is extended, finished or not; nothing is written into it.
+        epochs: of the whole, above those that it has.
+        out: the run folder of what goes on.
+        data: where the images are now, or the images; None for where the run found them.
+        settings: further fields of `Request`.
+
+    Raises:
+        UserError: there is no run, its images are missing, or a setting is out of its range.
+    """
+    folder = RunFolder(given_path(run, "say which run to extend: --extend RUN."))
+    own = _recipe_of(folder, "extend")
+    refuse_not_whole("epochs", epochs, 1)
+    if epochs <= own.epochs:
+        raise UserError(f"epochs is {epochs}, and {folder.path} has {own.epochs} already; give more.")
+    path = place_to_write(out, "say where to write the longer run: --out NEW.")
+    data = _images_of(own, folder, data, f"byol.extend({str(folder.path)!r}, {epochs}, OUT, data=images)")
+    after = replace(own, epochs=epochs)
+    return _begun(after, data, RunFolder(path), Extended.opened(folder, own, after), **settings)
+
+
+def _begun(recipe: Recipe, data: Data, folder: RunFolder, start: Start, **settings: Any) -> Request:
     name = named_data(data)
     asked = Request(
         recipe=replace(recipe, data=name),
         data=name or data,
-        folder=RunFolder(path),
+        folder=folder,
+        start=start,
         is_resumed=False,
         **settings,
     )
@@ -120,34 +174,45 @@ def resumed(
         UserError: there is no run, its images are missing, or a setting is out of its range.
     """
     folder = RunFolder(given_path(run, "say which run to continue: --resume RUN."))
-    if not folder.recipe.is_file():
-        place = shlex.quote(str(folder.path))
-        raise UserError(f"{folder.path} holds no run to resume; start one with --out {place}.")
-    own = read_recipe(folder.recipe)
+    own = _recipe_of(folder, "resume")
     asked = own if recipe is None else open_recipe(recipe)
     if recipe is not None:
         if asked.data:
             asked = replace(asked, data=named_data(asked.data))
         refuse_other_recipe(own, asked, folder.path)
-    if not own.data and data is None:
-        raise UserError(
-            f"{folder.path} learns from images that were given in Python; give them again: "
-            f"byol.resume({str(folder.path)!r}, data=images)."
-        )
-    if data is None:
-        data = own.data
-        refuse_missing(data, folder.path)
+    data = _images_of(own, folder, data, f"byol.resume({str(folder.path)!r}, data=images)")
     name = named_data(data)
     asked_for = Request(
         recipe=replace(asked, data=name),
         data=name or data,
         folder=folder,
+        start=Drawn(),
         is_resumed=True,
         overwrite=False,
         **settings,
     )
     refuse_nested(asked_for.data, folder.path)
     return asked_for
+
+
+def _recipe_of(folder: RunFolder, what: str) -> Recipe:
+    """Return the recipe of a run that is to be resumed or extended."""
+    if not folder.recipe.is_file():
+        place = shlex.quote(str(folder.path))
+        raise UserError(f"{folder.path} holds no run to {what}; begin one: byol pretrain --out {place}.")
+    return read_recipe(folder.recipe)
+
+
+def _images_of(recipe: Recipe, folder: RunFolder, data: Data | None, again: str) -> Data:
+    """Return the images that a run goes on with: those that are given, or those that it names itself."""
+    if data is not None:
+        return data
+    if not recipe.data:
+        raise UserError(
+            f"{folder.path} learns from images that were given in Python; give them again: {again}."
+        )
+    refuse_missing(recipe.data, folder.path)
+    return recipe.data
 
 
 def refuse_nested(data: Data, out: Path) -> None:
@@ -166,54 +231,3 @@ def refuse_nested(data: Data, out: Path) -> None:
         raise UserError(f"the images at {images} lie in the run folder {folder}; choose another --out.")
     if folder.is_relative_to(images):
         raise UserError(f"{folder} lies among the images at {images}; choose an --out outside of it.")
-
-
-def refuse_other_recipe(own: Recipe, asked: Recipe, place: Path) -> None:
-    """Raise a UserError where a run is to be continued with another recipe than its own.
-
-    Args:
-        own: of the run, or of its checkpoint.
-        asked: with which it is to be continued.
-        place: where the first was found.
-    """
-    if differences := diff(own, asked):
-        sides = "; ".join(
-            f"{field} is {there!r} there and {here!r} here" for field, there, here in differences
-        )
-        raise UserError(
-            f"{place} is of another recipe: {sides}. Resume with its own, or choose another --out."
-        )
-
-
-def refuse_missing(data: str, run: Path) -> None:
-    """Raise a UserError where the images of a run are no longer where it found them."""
-    if data != BUILTIN and not Path(data).exists():
-        raise UserError(
-            f"the images of {run} are no longer at {data}; say where they are now: byol pretrain --resume "
-            f"{shlex.quote(str(run))} --data NEW."
-        )
-
-
-def refuse_other_images(before: Mapping[str, Any], now: Identity, run: Path) -> None:
-    """Raise a UserError where a run is to go on with other images than it began with.
-
-    Args:
-        before: `count` and `digest` of the images that the run began with.
-        now: which images there are now.
-        run: its folder.
-    """
-    if before == asdict(now):
-        return
-    place = shlex.quote(str(run))
-    remedy = (
-        f"give the images that it began with (--resume {place} --data PATH), or begin another run: "
-        f"byol pretrain {place}/recipe.json --data PATH --out NEW."
-    )
-    if before["count"] != now.count:
-        raise UserError(
-            f"{run} began with {before['count']:,} images, and there are {now.count:,} now; {remedy}"
-        )
-    raise UserError(
-        f"{run} began with {before['count']:,} images and there are as many now, but of other names, labels "
-        f"or contents; {remedy}"
-    )

@@ -102,12 +102,13 @@ class Run:
         rows = {
             "random initialization": "knn_top1_random",
             "raw pixels": "knn_top1_pixels",
+            "the weights that it started from": "knn_top1_start",
             "this encoder": "knn_top1",
             f"online classifier (labels reach it alone), on {judged_on}": "online_classifier_top1",
         }
         return [
             ["kNN top-1 of all images", "%"],
-            *([name, f"{found[key]:.2f}"] for name, key in rows.items()),
+            *([name, f"{found[key]:.2f}"] for name, key in rows.items() if key in found),
         ]
 
     def sentence(self) -> str:
@@ -119,8 +120,9 @@ class Run:
         if self.value is None:
             judged = f"feature spread {found['feature_spread']:.2f}, and no labels to judge by"
         else:
+            start = f"at the start {found['knn_top1_start']:.1f}, " if "knn_top1_start" in found else ""
             judged = (
-                f"kNN top-1 {self.value:.1f} % (random initialization {found['knn_top1_random']:.1f}, "
+                f"kNN top-1 {self.value:.1f} % ({start}random initialization {found['knn_top1_random']:.1f}, "
                 f"raw pixels {found['knn_top1_pixels']:.1f})"
             )
         took = duration(found["wall_seconds"])

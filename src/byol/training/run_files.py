@@ -15,8 +15,9 @@ from byol.run.provenance import provenance
 from byol.run.record import read
 from byol.system.device import Device
 from byol.system.files import write_json
+from byol.training.bound import refuse_other_images, refuse_other_recipe
 from byol.training.learner import Learner
-from byol.training.request import Request, refuse_other_images, refuse_other_recipe
+from byol.training.request import Request
 from byol.training.watch import Judge
 from byol.weights.encoder_file import save_encoder
 
@@ -30,6 +31,7 @@ def begin(asked: Request, device: Device, images: Images) -> None:
         precision=device.precision,
         processes=device.world_size,
         images=len(images),
+        **asked.start.provenance(),
     )
     write_json(asked.folder.provenance, facts)
 

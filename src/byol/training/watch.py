@@ -36,7 +36,7 @@ class Judge:
     def __init__(self, sets: Mapping[str, Images], recipe: Recipe, device: Device) -> None:
         split, self._bank = to_learn_from(sets)
         self._queries = sets.get("test", sets.get("val")) if split == "train" else None
-        self._preprocessing, self._device = recipe.views.preprocessing(recipe.evaluation_size), device
+        self.preprocessing, self._device = recipe.views.preprocessing(recipe.evaluation_size), device
         judged = [self._bank] if self._queries is None else [self._bank, self._queries]
         self.judged = "training images, which it has seen" if self._queries is None else "held-out images"
         self.has_labels = len(self._bank.classes) > 1 and all(
@@ -60,14 +60,14 @@ class Judge:
 
     def accuracy(self, encode: Encode, *, quick: bool, preprocessing: Preprocessing | None = None) -> float:
         """Return kNN top-1 in percent; quick looks at a part of the images."""
-        how = self._preprocessing if preprocessing is None else preprocessing
+        how = self.preprocessing if preprocessing is None else preprocessing
         return knn_top1(encode, self._bank, self._queries, how, at_most=QUICK if quick else None)
 
     def classifier_top1(self, encode: Encode, classifier: OnlineClassifier, *, quick: bool) -> float:
         """Return the online classifier's top-1 in percent, on the images that kNN judges."""
         images = self._bank if self._queries is None else self._queries
         chosen = evenly(len(images), QUICK[1] if quick else len(images))
-        rows, kept = features(encode, images, chosen, self._preprocessing)
+        rows, kept = features(encode, images, chosen, self.preprocessing)
         assert images.labels is not None
         with torch.no_grad():
             scores = classifier(rows.to(self._device.device)).cpu()
@@ -94,12 +94,22 @@ class Judge:
         """
         if not self.has_labels:
             return {}
-        random, plain = self.encode(encoder), self._preprocessing.unnormalized()
+        random, plain = self.encode(encoder), self.preprocessing.unnormalized()
         return {
             name: {
                 "knn_top1_random": self.accuracy(random, quick=quick),
                 "knn_top1_pixels": self.accuracy(plain.raw(), quick=quick, preprocessing=plain),
             }
+            for name, quick in (("quick", True), ("full", False))
+        }
+
+    def at_start(self, encoder: nn.Module) -> dict[str, dict[str, float]]:
+        """Return the accuracy of an encoder that learning goes on from, in the form of `baselines`."""
+        if not self.has_labels:
+            return {}
+        begun = self.encode(encoder)
+        return {
+            name: {"knn_top1_start": self.accuracy(begun, quick=quick)}
             for name, quick in (("quick", True), ("full", False))
         }
 
@@ -127,9 +137,10 @@ def live_line(
         f"spread {record['feature_spread']:.2f}",
     ]
     if scores:
+        start = f"start {scores['knn_top1_start']:.1f}, " if "knn_top1_start" in scores else ""
         known = (
-            "kNN {knn_top1:.1f} (random {knn_top1_random:.1f}, pixels {knn_top1_pixels:.1f})  "
+            "kNN {knn_top1:.1f} ({start}random {knn_top1_random:.1f}, pixels {knn_top1_pixels:.1f})  "
             "online classifier {online_classifier_top1:.1f}"
         )
-        words.append(known.format(**scores))
+        words.append(known.format(start=start, **scores))
     return "  ".join(words)

@@ -6,6 +6,7 @@ import os
 from collections.abc import Callable
 from functools import partial
 from itertools import islice
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -147,20 +148,7 @@ def load(run: str | os.PathLike[str], *, encoder: nn.Module | None = None) -> Pr
             "encoder.safetensors, or timm:NAME or torchvision:NAME; a module becomes an encoder by "
             "byol.Pretrained(module, preprocessing)."
         )
-    path = given_path(run, "say which encoder: a run, or its encoder.safetensors.")
-    path = path / "encoder.safetensors" if path.is_dir() else path
-    if not path.is_file():
-        raise UserError(f"there is no encoder at {path}; give a finished run, or its encoder.safetensors.")
-    if checkpoint.is_checkpoint(path):
-        raise UserError(
-            f"{path} is a checkpoint of a run and no encoder; give the folder of the run, which holds one "
-            "when the run is finished: byol pretrain --resume RUN."
-        )
-    if path.suffix in _CHECKPOINTS:
-        raise UserError(
-            f"{path} does not say which network it belongs to; name it: timm:NAME@{path} or "
-            f"torchvision:NAME@{path}."
-        )
+    path = encoder_file(run)
     weights, architecture, preprocessing = read_encoder(path)
     rebuild = None
     if encoder is None:
@@ -176,6 +164,32 @@ def load(run: str | os.PathLike[str], *, encoder: nn.Module | None = None) -> Pr
     return Pretrained(
         encoder, preprocessing, name=os.fspath(run), rebuild=rebuild, architecture=architecture
     ).eval()
+
+
+def encoder_file(run: str | os.PathLike[str]) -> Path:
+    """Return the file in which an encoder of ours stands.
+
+    Args:
+        run: a run folder, or its `encoder.safetensors`.
+
+    Raises:
+        UserError: there is none.
+    """
+    path = given_path(run, "say which encoder: a run, or its encoder.safetensors.")
+    path = path / "encoder.safetensors" if path.is_dir() else path
+    if not path.is_file():
+        raise UserError(f"there is no encoder at {path}; give a finished run, or its encoder.safetensors.")
+    if checkpoint.is_checkpoint(path):
+        raise UserError(
+            f"{path} is a checkpoint of a run and no encoder; give the folder of the run, which holds one "
+            "when the run is finished: byol pretrain --resume RUN."
+        )
+    if path.suffix in _CHECKPOINTS:
+        raise UserError(
+            f"{path} does not say which network it belongs to; name it: timm:NAME@{path} or "
+            f"torchvision:NAME@{path}."
+        )
+    return path
 
 
 def _settings(network: nn.Module) -> list[str]:

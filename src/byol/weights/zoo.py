@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from byol.data.image.preprocessing import Preprocessing
 from byol.errors import UserError
-from byol.model.encoder import Timm
+from byol.model.encoder import Timm, Torchvision, without_classifier
 from byol.system.home import expanded
 from byol.weights.matching import load_weights
 
@@ -28,13 +28,13 @@ class Opened:
         encoder: maps (B, C, S, S) to (B, D).
         rebuild: makes the network again, with weights drawn again.
         preprocessing: how its images are prepared.
-        architecture: how a recipe builds the network; None where it cannot.
+        architecture: how a recipe builds the network.
     """
 
     encoder: nn.Module
     rebuild: Callable[[], nn.Module]
     preprocessing: Preprocessing
-    architecture: Timm | None = None
+    architecture: Timm | Torchvision
 
 
 def is_named(name: str) -> bool:
@@ -88,10 +88,8 @@ def _timm(name: str, is_trained: bool) -> Opened:
 def _torchvision(name: str, is_trained: bool) -> Opened:
     from torchvision import models
 
-    if name not in models.list_models(module=models):  # those that classify images
-        near = models.list_models(module=models, include=f"{name[:6]}*")[:3]
-        hint = f"; near it: {', '.join(near)}" if near else ""
-        raise UserError(f"torchvision has no classifier of images named '{name}'{hint}.")
+    if name not in models.list_models(module=models):
+        Torchvision(name=name).build()  # says which names are near
     try:
         weights = models.get_model_weights(name).DEFAULT
         network = models.get_model(name, weights=weights if is_trained else None)
@@ -100,32 +98,18 @@ def _torchvision(name: str, is_trained: bool) -> Opened:
     wants = weights.transforms()
     return Opened(
         without_classifier(network, name),
-        lambda: without_classifier(models.get_model(name), name),
+        Torchvision(name=name).build,
         Preprocessing(
             size=wants.crop_size[0],
             mean=tuple(wants.mean),
             std=tuple(wants.std),
             fraction=wants.crop_size[0] / wants.resize_size[0],
         ),
+        Torchvision(name=name),
     )
 
 
 _LIBRARIES: dict[str, Callable[[str, bool], Opened]] = {"timm": _timm, "torchvision": _torchvision}
-
-
-def without_classifier(network: nn.Module, name: str) -> nn.Module:
-    """Put an identity in place of a network's last linear layer, which torchvision names in many ways.
-
-    Raises:
-        UserError: it has none.
-    """
-    linear = [key for key, module in network.named_modules() if isinstance(module, nn.Linear)]
-    if not linear:
-        raise UserError(f"{name} has no linear classifier to take off; choose another network.")
-    network.set_submodule(linear[-1], nn.Identity())
-    if hasattr(network, "aux_logits"):
-        vars(network)["aux_logits"] = False  # which are other outputs while the network is trained
-    return network
 
 
 # What torch and pickle raise at files that are cut short or something else altogether.
