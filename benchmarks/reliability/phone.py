@@ -5,15 +5,16 @@
 The folder holds what such folders hold: albums of JPEG turned by EXIF, screenshots (PNG with alpha), HEIC,
 videos and the .MOV of live photos, `.DS_Store`, thumbnails of the system, a text file, one album twice under
 another name, and one picture whose copying broke off. The pictures are real ones of an archive that is given
-by `--data` (a tar with folders of JPEG), or drawn. Then, as a new user would: learn from it, read what is
-said, judge the encoder on labelled pictures, and embed single ones. Each thing that a person has to know must
-be said, on a line of its own, before the first step.
+by `--data` (a tar with folders of JPEG), or drawn; HEIC is real where pillow-heif is installed. Then, as a
+new user would: learn from it, read what is said, judge the encoder on labelled pictures, and embed single
+ones. Each thing that a person has to know must be said, on a line of its own, before the first step.
 """
 
 import io
 import sys
 import tarfile
 import tempfile
+from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
@@ -82,7 +83,8 @@ def fill(folder: Path, pictures: dict[str, list[bytes]]) -> int:
         (camera / f"IMG_{i:04d}.MOV").write_bytes(b"\0\0\0\x14ftypqt  " + bytes(2_000))
         (camera / f"VID_{i:04d}.mp4").write_bytes(b"\0\0\0\x18ftypmp42" + bytes(2_000))
     for i in range(4):
-        (camera / f"IMG_{90 + i:04d}.HEIC").write_bytes(heic())
+        (camera / f"IMG_{90 + i:04d}.HEIC").write_bytes(heic(pictures[sorted(pictures)[0]][i]))
+        count += can_read_heic()
     broken = camera / "IMG_0005.jpeg"
     broken.write_bytes(broken.read_bytes()[: broken.stat().st_size // 2])
     (folder / "Thumbs.db").write_bytes(bytes(500))
@@ -90,15 +92,16 @@ def fill(folder: Path, pictures: dict[str, list[bytes]]) -> int:
     return count - 1
 
 
-def heic() -> bytes:
-    """Return a HEIC picture where something here can write one, or else the beginning of one."""
-    try:
-        import pillow_heif
-    except ImportError:
+def heic(data: bytes) -> bytes:
+    """Return a picture as HEIC where something here can write one, or else the beginning of one."""
+    if not can_read_heic():
         return b"\0\0\0\x18ftypheic\0\0\0\0mif1heic" + bytes(500)
+    import pillow_heif
+
     pillow_heif.register_heif_opener()
     buffer = io.BytesIO()
-    Image.fromarray(np.full((90, 120, 3), 120, np.uint8)).save(buffer, "HEIF")
+    with Image.open(io.BytesIO(data)) as image:
+        image.convert("RGB").save(buffer, "HEIF")
     return buffer.getvalue()
 
 
@@ -134,7 +137,7 @@ def main() -> int:
         flags = ("--epochs", str(given.epochs), "--warmup-epochs", "0")
         learned = do("pretrain", "pretrain", recipe, "--data", folder, "--out", run, *flags)
         must_say("pretrain", "videos are passed over, and how many", learned, "3", ".mov", ".mp4")
-        must_say("pretrain", "HEIC is read, or named with what reads it", learned, *_heic_words())
+        must_say("pretrain", "HEIC is read, or named with what reads it", learned, *_heic_words(whole))
         must_say("pretrain", "the broken picture, and why", learned, "IMG_0005.jpeg", "cut short")
         must_say("pretrain", "one album is there twice", learned, f"{ALBUMS[0]} (1)", "byte for byte")
         must_say("pretrain", "which classes were found", learned, *ALBUMS[:2], "Screenshots")
@@ -157,12 +160,14 @@ def main() -> int:
     return tally.report()
 
 
-def _heic_words() -> tuple[str, ...]:
-    try:
-        import pillow_heif  # noqa: F401
-    except ImportError:
-        return ("heic", "byol[heic]")
-    return ("images",)
+def _heic_words(whole: int) -> tuple[str, ...]:
+    """Return what a line has to say: what reads HEIC, or how many images there are with it."""
+    return (f": {whole + 1} images,",) if can_read_heic() else ("heic", "byol[heic]")
+
+
+def can_read_heic() -> bool:
+    """Return whether the extra is installed."""
+    return find_spec("pillow_heif") is not None
 
 
 def embed(run: Path, folder: Path, whole: int, tally: Tally) -> None:
@@ -170,7 +175,8 @@ def embed(run: Path, folder: Path, whole: int, tally: Tally) -> None:
     import byol as package
 
     encoder = package.load(run)
-    paths = sorted(path for path in folder.rglob("*") if path.suffix.lower() in (".jpg", ".jpeg", ".png"))
+    endings = (".jpg", ".jpeg", ".png", *((".heic",) if can_read_heic() else ()))
+    paths = sorted(path for path in folder.rglob("*") if path.suffix.lower() in endings)
     try:
         encoder.embed(paths)
         tally.fail("not said", "embed", "the broken picture went through")

@@ -2,10 +2,10 @@ from typing import Any
 
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import ExifTags, Image, ImageOps
 
 from byol.data.image import color
-from byol.data.image.color import rgb
+from byol.data.image.color import bands, rgb, upright
 from byol.data.image.kinds import UndecodableImage
 
 H, W = 24, 40
@@ -59,6 +59,23 @@ def test_bands_change_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(color, "_BAND", 3 * W)
     for image, pixels in zip(images, whole, strict=True):
         np.testing.assert_array_equal(rgb(image), pixels)
+
+
+def test_bands_are_all_of_a_picture_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(color, "_BAND", 7 * W)
+    parts = [(rows, np.asarray(part)) for rows, part in bands(gradient())]
+    assert [len(part) for _, part in parts] == [7, 7, 7, 3]
+    np.testing.assert_array_equal(np.concatenate([part for _, part in parts]), np.asarray(gradient()))
+
+
+@pytest.mark.parametrize("orientation", range(10))
+def test_turned_as_pillow_does(orientation: int) -> None:
+    image = gradient()
+    image.getexif()[ExifTags.Base.Orientation] = orientation
+    expected = np.asarray(ImageOps.exif_transpose(image))
+    np.testing.assert_array_equal(upright(np.asarray(image), orientation), expected)
+    gray = np.asarray(image)[:, :, 0]
+    np.testing.assert_array_equal(upright(gray, orientation), expected[:, :, 0])
 
 
 def test_other_colors_are_refused_with_a_reason() -> None:

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from tests.data.image.deep_files import gray, write_png16, write_tiff
 
+from byol.data.image import color, depth
 from byol.data.image.decode import decode, opened
 from byol.data.image.depth import HEAD, Deep, PixelRange, deep_file, may_be_deep
 from byol.data.image.kinds import UndecodableImage
@@ -39,6 +40,19 @@ def test_compressed_and_turned_samples_are_those_of_the_file(tmp_path: Path) -> 
     for compression in ("tiff_lzw", "tiff_adobe_deflate"):
         Image.fromarray(GRAY).save(tmp_path / "a.tif", compression=compression, exif=exif)
         np.testing.assert_array_equal(samples(tmp_path / "a.tif"), np.rot90(GRAY, -1))
+
+
+@pytest.mark.parametrize("samples_of", [GRAY, RGB])
+def test_parts_change_nothing(
+    samples_of: NDArray[np.uint16], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    data = write_png16(tmp_path / "a.png", samples_of).read_bytes()
+    whole = decode(data, PixelRange(0, 4095))
+    monkeypatch.setattr(depth, "_PART", 3 * 14)
+    monkeypatch.setattr(color, "_BAND", 3 * 14)
+    np.testing.assert_array_equal(decode(data, PixelRange(0, 4095)), whole)
+    exact = np.rint(samples_of.astype(np.float64) * (255 / 4095)).astype(np.uint8)
+    np.testing.assert_array_equal(whole, exact if exact.ndim == 3 else np.repeat(exact[:, :, None], 3, 2))
 
 
 def test_what_has_eight_bits_is_not_deep(tmp_path: Path) -> None:

@@ -11,7 +11,9 @@ import pytest
 from PIL import Image, features
 
 from byol.data.image.kinds import (
+    JPEG,
     LARGEST,
+    LARGEST_COLORED,
     LARGEST_COSTLY,
     MEGAPIXEL,
     SUFFIXES,
@@ -109,7 +111,7 @@ def webp_that_claims(width: int, height: int) -> bytes:
         (png_that_claims(10_000, 8_901, bits=16), 89),
         (webp_that_claims(16_000, 16_000), 89),
         (encoded("gif")[:6] + struct.pack("<HH", 65_500, 65_500) + encoded("gif")[10:], 200),
-        (encoded("bmp")[:18] + struct.pack("<ii", 65_500, 65_500) + encoded("bmp")[26:], 200),
+        (encoded("bmp")[:18] + struct.pack("<ii", 65_500, 65_500) + encoded("bmp")[26:], 150),
         (b"P5 65500 65500 255\n" + bytes(100), 200),
     ],
 )
@@ -124,13 +126,19 @@ def test_the_limit_itself_is_allowed() -> None:
     refuse_large(LARGEST // 1000, 1000, png)
     refuse_large(LARGEST_COSTLY // 1000, 1000, tiff)
     refuse_large(LARGEST_COSTLY // 1000, 1000, png, is_deep=True)
-    for width, kind, is_deep in (
-        (LARGEST, png, False),
-        (LARGEST_COSTLY, tiff, False),
-        (LARGEST_COSTLY, png, True),
+    refuse_large(LARGEST_COLORED // 1000, 1000, png, is_colored=True)
+    refuse_large(LARGEST // 1000, 1000, JPEG, data=encoded("jpeg"))
+    refuse_large(LARGEST_COSTLY // 1000, 1000, JPEG, data=encoded("jpeg", progressive=True))
+    for width, kind, what in (
+        (LARGEST, png, {}),
+        (LARGEST_COLORED, png, {"is_colored": True}),
+        (LARGEST_COSTLY, tiff, {}),
+        (LARGEST_COSTLY, png, {"is_deep": True}),
+        (LARGEST_COSTLY, png, {"is_deep": True, "is_colored": True}),
+        (LARGEST_COSTLY, JPEG, {"data": encoded("jpeg", progressive=True)}),
     ):
         with pytest.raises(UndecodableImage, match=f"{(width + 1) / MEGAPIXEL:,.0f} megapixels"):
-            refuse_large(width + 1, 1, kind, is_deep=is_deep)
+            refuse_large(width + 1, 1, kind, **what)
     with pytest.raises(UndecodableImage, match="no pixels"):
         refuse_large(0, 5, png)
 
@@ -143,6 +151,17 @@ def test_whatever_a_reader_raises_means_a_damaged_file() -> None:
         raise MemoryError
     with pytest.raises(KeyboardInterrupt), open_picture(encoded("png")):
         raise KeyboardInterrupt
+
+
+def test_libtiff_says_nothing_itself(capfd: pytest.CaptureFixture[str]) -> None:
+    noise = Image.effect_noise((99, 99), 60)
+    stream = io.BytesIO()
+    noise.save(stream, "tiff", compression="tiff_lzw")
+    damaged = bytearray(stream.getvalue())
+    damaged[3_000:3_100] = b"\xff" * 100
+    with pytest.raises(UndecodableImage), open_picture(bytes(damaged)) as image:
+        image.load()
+    assert capfd.readouterr() == ("", "")
 
 
 def test_only_pillows_warnings_are_silenced_and_only_while_a_file_is_read() -> None:

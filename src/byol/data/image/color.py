@@ -1,4 +1,7 @@
-"""Pictures of any mode of Pillow's as RGB."""
+"""Pictures of any mode of Pillow's as RGB, a part at a time, and turned upright."""
+
+from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -8,7 +11,7 @@ from byol.data.image.kinds import UndecodableImage
 
 _OPAQUE = ("1", "L", "P", "RGB", "RGBX", "CMYK", "YCbCr", "HSV")
 _WITH_ALPHA = ("LA", "La", "PA", "RGBA", "RGBa")
-_BAND = 1 << 24  # pixels that are converted at once, so that a large picture is not held three times
+_BAND = 1 << 20  # pixels that are converted at once, so that a large picture is not held three times
 _WHITE = (255, 255, 255)
 
 
@@ -27,15 +30,32 @@ def rgb(image: Image.Image) -> NDArray[np.uint8]:
     image.load()
     has_alpha = image.mode in _WITH_ALPHA or "transparency" in image.info
     pixels = np.empty((image.height, image.width, 3), np.uint8)
-    rows = max(1, _BAND // image.width)
-    for top in range(0, image.height, rows):
-        part = (
-            image
-            if rows >= image.height
-            else image.crop((0, top, image.width, min(top + rows, image.height)))
-        )
-        pixels[top : top + rows] = np.asarray(_on_white(part) if has_alpha else part.convert("RGB"))
+    for rows, part in bands(image):
+        pixels[rows] = np.asarray(_on_white(part) if has_alpha else part.convert("RGB"))
     return pixels
+
+
+def bands(image: Image.Image) -> Iterator[tuple[slice, Image.Image]]:
+    """Yield rows of a picture and the picture of these rows, from the top to the bottom."""
+    count = max(1, _BAND // image.width)
+    for top in range(0, image.height, count):
+        rows = slice(top, min(top + count, image.height))
+        is_all = count >= image.height
+        yield rows, image if is_all else image.crop((0, rows.start, image.width, rows.stop))
+
+
+def upright(pixels: NDArray[Any], orientation: int) -> NDArray[Any]:
+    """Return a picture turned as the EXIF block says, as a view of it.
+
+    Args:
+        pixels: (H, W) or (H, W, C) as they lie in the file.
+        orientation: 1 to 8; 1, and what is none of these, changes nothing.
+    """
+    if orientation in (5, 6, 7, 8):
+        pixels = pixels.swapaxes(0, 1)
+    if orientation in (3, 4, 7, 8):
+        pixels = pixels[::-1]
+    return pixels[:, ::-1] if orientation in (2, 3, 6, 7) else pixels
 
 
 def _on_white(image: Image.Image) -> Image.Image:

@@ -9,9 +9,9 @@ from typing import ClassVar
 import numpy as np
 import simplejpeg
 from numpy.typing import NDArray
-from PIL import ExifTags, Image, ImageOps
+from PIL import ExifTags, Image
 
-from byol.data.image.color import rgb
+from byol.data.image.color import rgb, upright
 from byol.data.image.depth import PixelRange, deep_file, deep_gray
 from byol.data.image.kinds import JPEG, UndecodableImage, open_picture, refuse_large, told_once
 
@@ -119,7 +119,7 @@ def opened(data: bytes, pixel_range: PixelRange | None = None) -> Decoded | Jpeg
             height, width, colors, _ = simplejpeg.decode_jpeg_header(data)
         except ValueError:
             return Decoded(_by_pillow(data))  # which reads some files that simplejpeg refuses
-        refuse_large(width, height, JPEG)
+        refuse_large(width, height, JPEG, data=data)
         if colors in _SCALABLE:
             return Jpeg(data, height, width)
     samples = deep_file(data)
@@ -137,7 +137,10 @@ def decode(data: bytes, pixel_range: PixelRange | None = None) -> NDArray[np.uin
 
 def _by_pillow(data: bytes) -> NDArray[np.uint8]:
     with open_picture(data) as image:
-        return rgb(image if _orientation(image) == _UPRIGHT else ImageOps.exif_transpose(image))
+        pixels = rgb(image)
+        orientation = _orientation(image)  # Pillow turns a TIFF by itself while it is read
+    del image  # before the pixels are held twice
+    return np.ascontiguousarray(upright(pixels, orientation))
 
 
 def _is_plain_jpeg(data: bytes) -> bool:

@@ -9,10 +9,12 @@ from typing import Any, ClassVar, Self
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageFile, ImageOps
+from PIL import ExifTags, Image, ImageFile
 
+from byol.data.image.color import bands, upright
 from byol.data.image.kinds import UndecodableImage, open_picture
 
+_PART = 1 << 19  # pixels that are mapped at once, which takes 16 times the memory of the result
 HEAD = 32  # bytes of a file that say whether it may be deep
 
 _BITS, _SENSE, _FORMAT = 258, 262, 339  # tags of TIFF
@@ -94,13 +96,19 @@ class Deep:
 
     def rgb(self, pixel_range: PixelRange | None = None) -> NDArray[np.uint8]:
         """Return the picture (H, W, 3), by a range or by all that a sample may be."""
-        levels = (self.full if pixel_range is None else pixel_range).levels(self.samples)
-        levels = 255 - levels if self.white_is_zero else levels
-        levels = np.repeat(levels[:, :, None], 3, axis=2) if levels.ndim == 2 else levels
-        if self.alpha is None:
-            return levels
-        opaque = self.alpha[:, :, None] / np.float32(255)  # what is transparent lies on white
-        return np.rint(255 - (255 - levels) * opaque).astype(np.uint8)
+        pixel_range = self.full if pixel_range is None else pixel_range
+        pixels = np.empty((*self.samples.shape[:2], 3), np.uint8)
+        count = max(1, _PART // pixels.shape[1])
+        for top in range(0, len(pixels), count):
+            rows = slice(top, top + count)
+            levels = pixel_range.levels(self.samples[rows])
+            levels = 255 - levels if self.white_is_zero else levels
+            levels = levels[:, :, None] if levels.ndim == 2 else levels
+            if self.alpha is not None:
+                opaque = self.alpha[rows, :, None] / np.float32(255)  # what is transparent lies on white
+                levels = np.rint(255 - (255 - levels) * opaque).astype(np.uint8)
+            pixels[rows] = levels
+        return pixels
 
 
 def may_be_deep(head: bytes) -> bool:
@@ -126,12 +134,19 @@ def deep_file(data: bytes) -> Deep | None:
             )
         if other is None:
             return deep_gray(image)
-        upper = _upright(image)
+        image.load()  # which may turn it
+        samples = np.zeros((image.height, image.width, 3), np.uint16)
+        alpha = np.empty(samples.shape[:2], np.uint8) if image.mode == "RGBA" else None
+        _add(image, samples, alpha)
+    samples <<= 8
+    del image  # before it is decoded once more
     with open_picture(data) as image:
         assert isinstance(image, ImageFile.ImageFile)
         image.tile = [tile._replace(args=_renamed(tile.args, other)) for tile in image.tile]
-        both = upper.astype(np.uint16) << 8 | _upright(image)
-        return Deep(both[:, :, :3], alpha=upper[:, :, 3] if both.shape[2] == 4 else None)
+        image.load()
+        _add(image, samples)
+        orientation = _orientation(image)
+    return Deep(upright(samples, orientation), alpha=None if alpha is None else upright(alpha, orientation))
 
 
 def deep_gray(image: Image.Image) -> Deep | None:
@@ -139,7 +154,8 @@ def deep_gray(image: Image.Image) -> Deep | None:
     if not image.mode.startswith("I"):
         return None
     tags = getattr(image, "tag_v2", {})
-    samples = _upright(image)
+    image.load()  # which may turn it
+    samples = upright(np.asarray(image), _orientation(image))
     bits = (16 if image.mode.startswith("I;16") else 32) if _BITS not in tags else int(tags[_BITS][0])
     if not tags and bits > 16 and samples.min() >= 0 and samples.max() < 1 << 16:
         bits = 16  # of other formats Pillow makes 32 bits where there were 16
@@ -159,5 +175,14 @@ def _renamed(args: Any, layout: str) -> Any:
     return layout if isinstance(args, str) else (layout, *args[1:])
 
 
-def _upright(image: Image.Image) -> NDArray[Any]:
-    return np.asarray(ImageOps.exif_transpose(image))
+def _add(image: Image.Image, samples: NDArray[np.uint16], alpha: NDArray[np.uint8] | None = None) -> None:
+    """Add the colors of a picture to samples (H, W, 3), and write its alpha, a part at a time."""
+    for rows, part in bands(image):
+        pixels = np.asarray(part)
+        samples[rows] |= pixels[:, :, :3]
+        if alpha is not None:
+            alpha[rows] = pixels[:, :, 3]
+
+
+def _orientation(image: Image.Image) -> int:
+    return int(image.getexif().get(ExifTags.Base.Orientation, 1))

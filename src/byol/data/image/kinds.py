@@ -5,20 +5,30 @@ in are opened here, each by its own reader and none by guessing, and no reader i
 size that the file claims has been looked at.
 """
 
+import ctypes
 import io
+import logging
 import re
 import struct
 import threading
 import warnings
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from functools import cache
 from importlib import import_module
 from typing import NamedTuple
 
-from PIL import Image
+from PIL import Image, _imaging
+
+from byol.data.image.endings import is_cut_short, is_decoded_twice
+
+logging.getLogger("PIL").addHandler(logging.NullHandler())  # or what it finds odd goes to the terminal
 
 MEGAPIXEL = 1_000_000
 LARGEST = 200 * MEGAPIXEL
+LARGEST_COLORED = (
+    150 * MEGAPIXEL
+)  # of what Pillow holds as four bytes a pixel, beside the three of the result
 LARGEST_COSTLY = 89 * MEGAPIXEL  # of what takes twice the memory while it is decoded
 
 SUFFIXES = (
@@ -47,6 +57,7 @@ class Kind(NamedTuple):
 
 
 JPEG = Kind("JPEG", ("PIL.JpegImagePlugin", "JpegImageFile"))
+_PROGRESSIVE = JPEG._replace(name="progressive JPEG", is_costly=True)
 _PNG = Kind("PNG", ("PIL.PngImagePlugin", "PngImageFile"))
 _TIFF = Kind("TIFF", ("PIL.TiffImagePlugin", "TiffImageFile"), is_costly=True)
 _WEBP = Kind("WebP", ("PIL.WebPImagePlugin", "WebPImageFile"), is_costly=True)
@@ -55,6 +66,8 @@ _BMP = Kind("BMP", ("PIL.BmpImagePlugin", "BmpImageFile"))
 _PPM = Kind("PPM", ("PIL.PpmImagePlugin", "PpmImageFile"))
 _AVIF = Kind("AVIF", ("PIL.AvifImagePlugin", "AvifImageFile"), is_costly=True)
 _HEIC = Kind("HEIC", ("pillow_heif", "HeifImageFile"), is_costly=True)
+
+_ONE_BYTE = ("1", "L", "P")  # modes of Pillow's that take so much a pixel
 
 _READ = (
     (b"\xff\xd8\xff", JPEG),
@@ -110,21 +123,36 @@ def kind_of(data: bytes) -> Kind:
     raise UndecodableImage("it is damaged, or no image" if data else "it is empty")
 
 
-def refuse_large(width: int, height: int, kind: Kind, *, is_deep: bool = False) -> None:
+def refuse_large(
+    width: int,
+    height: int,
+    kind: Kind,
+    *,
+    data: bytes = b"",
+    is_deep: bool = False,
+    is_colored: bool = False,
+) -> None:
     """Stop at a picture that is larger than a reader is asked for.
 
     Args:
         width: in pixels, as the file claims.
         height: likewise.
         kind: of the file.
+        data: the file, which tells of a JPEG whether it is a progressive one.
         is_deep: it has more than 8 bits a sample.
+        is_colored: Pillow decodes it, and to more than one byte a pixel.
 
     Raises:
         UndecodableImage: it has too many pixels, or none.
     """
-    limit = LARGEST_COSTLY if kind.is_costly or is_deep else LARGEST
+    if kind is JPEG and width * height > LARGEST_COSTLY and is_decoded_twice(data):
+        kind = _PROGRESSIVE
+    limit = LARGEST_COLORED if is_colored else LARGEST
+    what = f"{kind.name} in color" if is_colored else kind.name
+    if kind.is_costly or is_deep:
+        limit = LARGEST_COSTLY
+        what = kind.name if kind.is_costly else f"{kind.name} of more than 8 bits"
     if width * height > limit:
-        what = f"{kind.name} of more than 8 bits" if is_deep and not kind.is_costly else kind.name
         raise UndecodableImage(
             f"it has {width:,} x {height:,} pixels, {width * height / MEGAPIXEL:,.0f} megapixels, and a "
             f"{what} may have {limit // MEGAPIXEL}: make it smaller"
@@ -149,20 +177,24 @@ def open_picture(data: bytes) -> Iterator[Image.Image]:
     kind = kind_of(data)
     if (claimed := _claimed_size(data, kind)) is not None:
         refuse_large(*claimed, kind)
-    with told_once():
+    with told_once(data):
         try:
             reader = _reader(kind)
             with reader(io.BytesIO(data)) as image:
                 is_deep = image.mode[0] in "IF" or (kind is _PNG and data[24:25] == b"\x10")
-                refuse_large(*image.size, kind, is_deep=is_deep)
+                is_colored = image.mode not in _ONE_BYTE
+                refuse_large(*image.size, kind, data=data, is_deep=is_deep, is_colored=is_colored)
                 yield image
         except ImportError as error:
             raise UndecodableImage(_missing(kind)) from error
 
 
 @contextmanager
-def told_once() -> Iterator[None]:
+def told_once(data: bytes = b"") -> Iterator[None]:
     """Context in which pictures of any origin are read: whatever goes wrong means an unusable picture.
+
+    Args:
+        data: the whole file, where there is one.
 
     Raises:
         UndecodableImage: something was raised.
@@ -175,17 +207,30 @@ def told_once() -> Iterator[None]:
     except MemoryError as error:
         raise UndecodableImage("it takes more memory than there is") from error
     except Exception as error:
-        raise UndecodableImage("it is damaged, or no image") from error
+        is_cut = is_cut_short(data) or "truncated" in str(error)
+        raise UndecodableImage("it is cut short" if is_cut else "it is damaged, or no image") from error
 
 
 def _reader(kind: Kind) -> Callable[[io.BytesIO], Image.Image]:
     module, name = kind.reader
+    if kind is _TIFF:
+        _silence_libtiff()
     if kind is _HEIC:
         module = "pillow_heif.as_plugin"
     reader: Callable[[io.BytesIO], Image.Image] = getattr(import_module(module), name)
     if kind is _AVIF and not import_module("PIL.features").check("avif"):
         raise ImportError(name)
     return reader
+
+
+@cache
+def _silence_libtiff() -> None:
+    """Keep what libtiff says of a damaged file from standard error: Pillow raises whatever it has to say.
+
+    Pillow does the same with its warnings. Where libtiff is no library of its own, it goes on talking.
+    """
+    with suppress(OSError, AttributeError):
+        ctypes.CDLL(_imaging.__file__).TIFFSetErrorHandler(None)
 
 
 def _missing(kind: Kind) -> str:
