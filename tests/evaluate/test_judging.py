@@ -256,6 +256,10 @@ def test_a_result_that_cannot_be_filed_is_returned_with_a_word(
     assert "note: the result was not filed in" in capsys.readouterr().err
     assert measure(run, make_set("other")).value > 0
     assert "note: the result was not filed in" in capsys.readouterr().err
+    assert compare(run, run, make_set("third"), protocol=Knn(k=5)).exit_code == 3
+    assert "note: the result was not filed in" in capsys.readouterr().err
+    assert len(transfer(run, [make_set("fourth")], protocols=[Knn(k=5)]).results) == 1
+    assert "note: the result was not filed in" in capsys.readouterr().err
 
 
 def test_what_is_no_protocol_or_no_list_is_told_before_anything_is_computed(

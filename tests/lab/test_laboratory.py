@@ -17,6 +17,7 @@ from byol.answer import Answer
 from byol.data.loader import Batch, batches
 from byol.errors import Interrupted, UserError
 from byol.lab.changes import put
+from byol.lab.findings import CellOutcome
 from byol.lab.laboratory import ablate
 from byol.lab.tables import Cell, Table
 from byol.lab.trials import planned
@@ -70,6 +71,26 @@ def test_a_table_is_run_written_and_not_run_again(
     ablate(table, out, recipe=base, seeds=1, budget=2, jobs=2)
     assert time.monotonic() - started < 10  # drawing the figure alone; a run takes as long as importing torch
     assert summaries == {file: file.stat().st_mtime_ns for file in out.glob("runs/*/summary.json")}
+
+
+def test_what_a_table_found_is_returned_where_it_cannot_be_written(
+    tiny: Callable[[Path | str], Recipe],
+    thumbnails: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("byol.lab.laboratory.carry_out", lambda runs, jobs: None)
+    monkeypatch.setattr(
+        "byol.lab.laboratory.outcome", lambda cell: CellOutcome((50.0,), 20.0, 30.0, (), 0.9, 0.1)
+    )
+    for ending in ("json", "png", "md"):
+        (tmp_path / "lab" / f"small.{ending}").mkdir(parents=True)
+    found = ablate(TABLE, tmp_path / "lab", recipe=tiny(thumbnails), seeds=1, budget=1)
+    assert found.table()[1][2].startswith("50")
+    said = capsys.readouterr().err
+    for ending in ("json", "png", "md"):
+        assert f"small.{ending} could not be written: " in said
 
 
 def test_a_stopped_laboratory_ends_its_runs_and_says_how_to_go_on(

@@ -1,10 +1,12 @@
 import json
 import stat
 from pathlib import Path
+from typing import IO
 
 import pytest
 
-from byol.system.files import whole_file, write_json
+from byol.system import files
+from byol.system.files import append_line, whole_file, write_json
 
 
 def _break(path: Path, **settings: bool) -> None:
@@ -34,3 +36,21 @@ def test_what_a_run_writes_can_be_read_by_whom_the_system_allows(tmp_path: Path)
     assert json.loads((tmp_path / "value.json").read_text()) == {"a": 1}
     modes = {stat.S_IMODE((tmp_path / name).stat().st_mode) for name in ("plain", "value.json")}
     assert len(modes) == 1
+
+
+def test_a_line_is_added_whole_or_not_at_all(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "new" / "lines.txt"
+    append_line(path, "one")
+    append_line(path, "two")
+    assert path.read_text() == "one\ntwo\n"
+
+    def full(stream: IO[bytes], data: bytes) -> None:
+        stream.write(data[:3])
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(files, "write_all", full)
+        with pytest.raises(OSError, match="No space"):
+            append_line(path, "three")
+    append_line(path, "four")
+    assert path.read_text() == "one\ntwo\nfour\n"

@@ -11,10 +11,12 @@ from PIL import Image
 from tests.training.test_request import stopped_at_two
 
 import byol.training.loop
+import byol.training.run_files
 from byol.cli import main
 from byol.errors import UserError
 from byol.recipe.spec import Recipe, read_recipe
 from byol.run.folder import RunFolder
+from byol.system.files import write_json
 from byol.training.runs import pretrain, resume
 
 MakeRecipe = Callable[[Path | str], Recipe]
@@ -37,6 +39,29 @@ def test_a_moved_folder_goes_on_to_the_same_weights(
     assert run.encoder.read_bytes() == RunFolder(whole.path).encoder.read_bytes()
     assert read_recipe(run.recipe).data == str(moved)
     resume(tmp_path / "run", workers=0)  # it knows the new place
+
+
+def test_what_came_out_is_said_where_it_cannot_be_kept(
+    tiny: MakeRecipe,
+    photographs: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    def full_at_the_end(path: Path, value: object) -> None:
+        if path.name == "summary.json":
+            raise OSError(28, "No space left on device", str(path))
+        write_json(path, value)
+
+    whole = pretrain(photographs, tmp_path / "whole", recipe=tiny(""), workers=0)
+    with monkeypatch.context() as patch:
+        patch.setattr(byol.training.run_files, "write_json", full_at_the_end)
+        capsys.readouterr()
+        with pytest.raises((OSError, UserError), match="No space left"):
+            pretrain(photographs, tmp_path / "run", recipe=tiny(""), workers=0)
+        said = capsys.readouterr().err
+    assert f"at the end, on all images: kNN {whole.value:.1f} (random " in said
+    assert resume(tmp_path / "run", workers=0).value == whole.value
 
 
 def add(folder: Path) -> None:

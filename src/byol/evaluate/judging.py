@@ -28,6 +28,7 @@ from byol.model.encoder import in_eval_mode, representation_dim
 from byol.run.folder import RunFolder
 from byol.run.provenance import provenance
 from byol.system.device import pick_device
+from byol.system.files import append_line
 from byol.system.home import expanded
 from byol.system.progress import Progress
 from byol.weights.pretrained import Pretrained, load
@@ -292,11 +293,8 @@ def _file(encoder: Encoder, value: dict[str, Any], progress: Progress) -> None:
     if isinstance(encoder, Pretrained) or not Path(_named(encoder)).is_dir():
         return
     path = RunFolder(Path(_named(encoder))).results / "results.jsonl"
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with path.open("a") as file:
-            # A protocol of somebody's own may have chosen NumPy numbers or paths, which JSON does not know.
-            plain = json.dumps(value, default=lambda it: it.tolist() if hasattr(it, "tolist") else str(it))
-            file.write(f"{plain}\n")
+    try:  # a protocol of somebody's own may have chosen NumPy numbers or paths, which JSON does not know
+        plain = json.dumps(value, default=lambda it: it.tolist() if hasattr(it, "tolist") else str(it))
+        append_line(path, plain)
     except OSError as error:
         progress.say(f"note: the result was not filed in {path}: {error.strerror or error}.")

@@ -8,9 +8,10 @@ import math
 import os
 import subprocess
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -142,11 +143,26 @@ def ablate(
         seeds=seeds,
         budget_epochs=budget,
     )
-    write_json(folder / f"{table.name}.json", {"provenance": facts, "cells": as_json(table, outcomes)})
-    draw_outcomes(folder / f"{table.name}.png", table, outcomes)
-    path = folder / f"{table.name}.md"
-    write_text(path, report(table, outcomes, facts))
-    return Ablation(path=path, question=table, outcomes=outcomes)
+    _write(folder, table, outcomes, facts)
+    return Ablation(path=folder / f"{table.name}.md", question=table, outcomes=outcomes)
+
+
+def _write(
+    folder: Path, table: Table, outcomes: Mapping[Position, CellOutcome], facts: dict[str, Any]
+) -> None:
+    """Write what a table found; trouble there loses nothing, as it is returned and its runs are kept."""
+    writes: dict[str, Callable[[Path], None]] = {
+        "json": partial(write_json, value={"provenance": facts, "cells": as_json(table, outcomes)}),
+        "png": partial(draw_outcomes, table=table, outcomes=outcomes),
+        "md": partial(write_text, text=report(table, outcomes, facts)),
+    }
+    with Progress() as progress:
+        for ending, write in writes.items():
+            path = folder / f"{table.name}.{ending}"
+            try:
+                write(path)
+            except OSError as error:
+                progress.say(f"note: {path} could not be written: {error.strerror or error}.")
 
 
 def carry_out(runs: list[Trial], jobs: int) -> None:

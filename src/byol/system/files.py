@@ -85,6 +85,22 @@ def write_all(stream: IO[bytes], data: bytes) -> None:
         data = data[stream.write(data) :]
 
 
+def append_line(path: Path, line: str) -> None:
+    """Add a line to a text file, or nothing: half a line would spoil the next one.
+
+    Raises:
+        OSError: it cannot be written.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("ab", buffering=0) as stream:
+        end = stream.seek(0, os.SEEK_END)
+        try:
+            write_all(stream, f"{line}\n".encode())
+        except OSError:  # the disk is full
+            stream.truncate(end)
+            raise
+
+
 def write_text(path: Path, text: str) -> None:
     """Write a text file whole: a reader never sees half of it."""
     with whole_file(path, is_only_writer=True) as stream:

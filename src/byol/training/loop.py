@@ -155,7 +155,7 @@ def train(asked: Request) -> Run:
                 if signal and not is_last:
                     raise Interrupted(f"stopped {ending()}", signal)
 
-        processes.on_rank_zero(finish, asked, learner, judge, images)
+        processes.on_rank_zero(finish, asked, learner, judge, images, progress.say)
         progress.say(f"done in {duration(learner.seconds)}: {folder.encoder}")
     return Run(folder.path)
 

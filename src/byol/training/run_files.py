@@ -2,6 +2,7 @@
 
 import json
 import shlex
+from collections.abc import Callable
 from dataclasses import asdict, replace
 from typing import Any
 
@@ -18,7 +19,7 @@ from byol.system.files import write_json
 from byol.training.bound import refuse_other_images, refuse_other_recipe
 from byol.training.learner import Learner
 from byol.training.request import Request
-from byol.training.watch import Judge
+from byol.training.watch import Judge, scores_line
 from byol.weights.encoder_file import save_encoder
 
 
@@ -69,8 +70,10 @@ def note_place(asked: Request) -> None:
         write_json(asked.folder.recipe, asked.recipe.to_json())
 
 
-def finish(asked: Request, learner: Learner, judge: Judge, images: Images) -> None:
-    """Write what a finished run leaves behind."""
+def finish(
+    asked: Request, learner: Learner, judge: Judge, images: Images, say: Callable[[str], None]
+) -> None:
+    """Write what a finished run leaves behind; where that fails, say first what came out."""
     recipe, folder = asked.recipe, asked.folder
     spec = None if asked.encoder is not None else recipe.encoder
     preprocessing = recipe.views.preprocessing(recipe.evaluation_size)
@@ -89,7 +92,13 @@ def finish(asked: Request, learner: Learner, judge: Judge, images: Images) -> No
         },
         "bad_files": sorted(learner.bad_files),
     }
-    if judge.has_labels:
-        summary |= {**judge.scores(learner, quick=False), "online_classifier_judged_on": judge.judged}
-    write_json(folder.summary, summary)
-    draw_figure(folder, recipe, images)
+    scores = judge.scores(learner, quick=False) if judge.has_labels else {}
+    if scores:
+        summary |= {**scores, "online_classifier_judged_on": judge.judged}
+    try:
+        write_json(folder.summary, summary)
+        draw_figure(folder, recipe, images)
+    except OSError:
+        if scores:
+            say(f"at the end, on all images: {scores_line(scores)}")
+        raise

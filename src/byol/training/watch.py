@@ -137,10 +137,14 @@ def live_line(
         f"spread {record['feature_spread']:.2f}",
     ]
     if scores:
-        start = f"start {scores['knn_top1_start']:.1f}, " if "knn_top1_start" in scores else ""
-        known = (
-            "kNN {knn_top1:.1f} ({start}random {knn_top1_random:.1f}, pixels {knn_top1_pixels:.1f})  "
-            "online classifier {online_classifier_top1:.1f}"
-        )
-        words.append(known.format(start=start, **scores))
+        words.append(scores_line(scores))
     return "  ".join(words)
+
+
+def scores_line(scores: Mapping[str, float]) -> str:
+    """Return what `Judge.scores` found, in a few words."""
+    start = f"start {scores['knn_top1_start']:.1f}, " if "knn_top1_start" in scores else ""
+    return (
+        "kNN {knn_top1:.1f} ({start}random {knn_top1_random:.1f}, pixels {knn_top1_pixels:.1f})  "
+        "online classifier {online_classifier_top1:.1f}"
+    ).format(start=start, **scores)
