@@ -11,7 +11,7 @@ test: $(READY)
 	.venv/bin/ruff check .
 	.venv/bin/ruff format --check .
 	.venv/bin/mypy
-	.venv/bin/pytest
+	.venv/bin/pytest -n 2
 
 # The loop of somebody else: the same environment with Lightning and Accelerate beside, at the same versions otherwise.
 test-frameworks: .venv/ready-frameworks
