@@ -107,6 +107,7 @@ LAYERS = [  # a module imports only rows below its own, or its own row's folder
         "system.shared_memory",
         "system.stop",
         "system.stopwatch",
+        "system.summed",
     },
     {"system.home", "system.launched", "system.terminal"},
     {"answer", "errors"},

@@ -108,3 +108,29 @@ def test_stray_files_are_not_left_in_the_cache(root: Path, cache: Path) -> None:
     opened(root, cache)
     left = [name for _, _, names in os.walk(cache) for name in names]
     assert sorted(Path(name).suffix for name in left) == [".images", ".index"]
+
+
+@pytest.mark.parametrize("damage", ["a bit", "cut short", "junk", "empty"])
+def test_a_damaged_cache_is_made_again(root: Path, cache: Path, damage: str) -> None:
+    write_images(root, 6)
+    before = opened(root, cache)
+    assert isinstance(before, InMemory)
+    pixels = before.images.clone()
+    (file,) = cache.rglob("*.images")
+    data = bytearray(file.read_bytes())
+    data[len(data) // 2] ^= 1
+    ruined = {"a bit": bytes(data), "cut short": bytes(data[:1000]), "junk": b"junk" * 99, "empty": b""}
+    file.write_bytes(ruined[damage])
+    again = opened(root, cache)
+    assert isinstance(again, InMemory)
+    assert torch.equal(again.images, pixels)
+
+
+def test_a_cache_that_is_cut_short_while_it_is_read_is_told(root: Path, cache: Path) -> None:
+    write_images(root, 300)  # more than a page
+    images = opened(root, cache)
+    (file,) = cache.rglob("*.images")
+    with file.open("r+b") as stream:
+        stream.truncate(100)
+    with pytest.raises(UserError, match="was cut short while it was read; start again"):
+        images.squares(np.array([299]), 8)

@@ -15,6 +15,7 @@ from torch.utils.data import TensorDataset
 
 import byol
 from byol.data.image.decode import decode
+from byol.data.image.kinds import UndecodableImage
 from byol.data.image.views import TwoViews
 from byol.data.images import Files, InMemory
 from byol.data.index.packfile import PackWriter, open_pack
@@ -225,7 +226,8 @@ def test_a_pack_cut_short_is_told(root: Path, tmp_path: Path, share: float) -> N
 def test_any_damaged_byte_of_the_tables_is_told(root: Path, tmp_path: Path) -> None:
     out = byol.pack(root, tmp_path / "small.pack", short_side=32).path
     data = bytearray(out.read_bytes())
-    tables = len(open_pack(out)["train"]._images)
+    ends = [split._places[:, :2].sum(axis=1).max() for split in open_pack(out).values()]
+    tables = int(max(ends))
     for place in np.linspace(tables, len(data) - 1, 97).astype(int).tolist():
         data[place] ^= 0x55
         out.write_bytes(data)
@@ -273,8 +275,48 @@ def test_stopped_it_leaves_nothing_behind(tmp_path: Path, number: signal.Signals
     assert list((tmp_path / "out").iterdir()) == []
 
 
+@pytest.mark.parametrize("raw", [False, True])
+def test_any_damaged_byte_of_an_image_is_told(root: Path, tmp_path: Path, raw: bool) -> None:
+    out = byol.pack(root, tmp_path / "small.pack", short_side=32, raw=raw).path
+    data = bytearray(out.read_bytes())
+    before = open_pack(out)["train"]
+    for i, (start, length, _, _) in enumerate(before._places.tolist()):
+        data[start + length // 2] ^= 1
+        out.write_bytes(data)
+        with pytest.raises(UndecodableImage, match="the pack is damaged there"):
+            open_pack(out)["train"].open(i)
+        data[start + length // 2] ^= 1
+    out.write_bytes(data)
+    assert open_pack(out)["train"].open(0).read()[0].tolist() == before.open(0).read()[0].tolist()
+
+
+def test_a_pack_that_is_cut_short_while_it_is_read_is_told(root: Path, tmp_path: Path) -> None:
+    out = byol.pack(root, tmp_path / "small.pack").path
+    index = open_pack(out)["train"]
+    assert index.open(0)
+    with out.open("r+b") as file:
+        file.truncate(10)
+    with pytest.raises(UserError, match=r"small\.pack was cut short while it was read: pack"):
+        index.open(len(index) - 1)
+
+
+def test_pixels_of_one_size_are_checked_before_they_are_mapped(tmp_path: Path) -> None:
+    pixels = torch.randint(0, 256, (9, 3, 8, 8), dtype=torch.uint8)
+    out = byol.pack(pixels, tmp_path / "small.pack", raw=True).path
+    images = open_data(out)["train"]
+    data = bytearray(out.read_bytes())
+    data[100] ^= 1
+    out.write_bytes(data)  # in place: what is mapped changes with it
+    with pytest.raises(UserError, match=r"small\.pack is damaged: pack the images again"):
+        open_data(out)
+    with out.open("r+b") as file:
+        file.truncate(1)
+    with pytest.raises(UserError, match="was cut short while it was read"):
+        images.squares(np.arange(9), 8)
+
+
 def test_a_pack_may_be_larger_than_memory(tmp_path: Path) -> None:
-    # A mapping that can be written counts as memory whether or not anybody writes: 1 TiB, all of it a hole.
+    # 1 TiB, all of it a hole.
     file, start = tmp_path / "vast.pack", 1 << 40
     with file.open("w+b") as stream:
         writer = PackWriter(stream)
@@ -283,7 +325,6 @@ def test_a_pack_may_be_larger_than_memory(tmp_path: Path) -> None:
         writer.end_split("train", ["a.png"], None)
         writer.end(())
     index = open_pack(file)["train"]
-    assert not index._images.flags.writeable
     assert index.open(0).read()[0].tolist() == np.full((4, 5, 3), 9).tolist()
 
 

@@ -1,5 +1,7 @@
+import errno
 from dataclasses import replace
 from pathlib import Path
+from unittest import mock
 
 import numpy as np
 import pytest
@@ -120,5 +122,43 @@ def test_what_a_kill_left_half_written_is_computed_again(
     seen, _ = count_images(encoder)
     rows = kept_features(encoder, images, device, quiet)
     assert seen == [60]
+    monkeypatch.setenv("BYOL_CACHE", str(cache_folder() / "another"))
+    assert torch.equal(kept_features(encoder, images, device, quiet), rows)
+
+
+@pytest.mark.parametrize("damage", ["a bit", "cut short", "junk", "empty"])
+def test_a_damaged_file_is_computed_again(
+    damage: str, make_set: MakeSet, encoder: Pretrained, device: Device, quiet: Progress
+) -> None:
+    images = open_data(str(make_set(test=0)))["train"]
+    rows = kept_features(encoder, images, device, quiet).clone()
+    (file,) = (cache_folder() / "features").glob("*.npy")
+    data = bytearray(file.read_bytes())
+    data[len(data) // 2] ^= 1
+    ruined = {"a bit": bytes(data), "cut short": bytes(data[:200]), "junk": b"junk" * 99, "empty": b""}
+    file.write_bytes(ruined[damage])
+    assert torch.equal(kept_features(encoder, images, device, quiet), rows)
+
+
+def test_a_full_disk_is_an_error_and_what_is_there_is_gone_on_with(
+    make_set: MakeSet,
+    encoder: Pretrained,
+    device: Device,
+    quiet: Progress,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(module, "_BATCH", 2)
+    images = open_data(str(make_set(test=0)))["train"]
+
+    def full(file: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    full_disk = mock.patch.object(module, "add_sum", full)
+    with full_disk, pytest.raises(OSError, match="No space left") as refused:
+        kept_features(encoder, images, device, quiet)
+    assert str(refused.value.filename).endswith(".part.npy")
+    seen, _ = count_images(encoder)
+    rows = kept_features(encoder, images, device, quiet)
+    assert seen[0] < 60
     monkeypatch.setenv("BYOL_CACHE", str(cache_folder() / "another"))
     assert torch.equal(kept_features(encoder, images, device, quiet), rows)

@@ -30,6 +30,7 @@ from byol.data.image.resample import (
 from byol.data.index.slot import Index
 from byol.data.unreadable import Bad
 from byol.data.views import Crops, Indices, Items
+from byol.errors import UserError
 from byol.system.digest import bytes_digest, digest
 
 # (index, heights, widths), (B,) each, to the boxes of each view, (B, 4) rows (top, left, height, width)
@@ -117,6 +118,7 @@ class InMemory:
             that of the images.
         pixel_range: as of `Images`.
         device: where crops are made; by default where the images are.
+        is_whole: tells whether the file that the images are mapped from, if they are, still holds them.
     """
 
     images: Tensor
@@ -128,6 +130,7 @@ class InMemory:
     known: Callable[[], Identity] | None = None
     pixel_range: PixelRange | None = None
     device: torch.device | None = None
+    is_whole: Callable[[], bool] | None = None
 
     in_memory: ClassVar[bool] = True
 
@@ -157,8 +160,7 @@ class InMemory:
         """Cut boxes out by matrix products, float32 in [0, 1]; see `Images`."""
         height, width = self.size(0)
         drawn = boxes(index, np.full(len(index), height), np.full(len(index), width))
-        rows = torch.from_numpy(index).to(self.images.device, non_blocking=True)
-        pixels = self.images.index_select(0, rows).to(self.device, non_blocking=True)
+        pixels = self._rows(index).to(self.device, non_blocking=True)
         return Crops(
             index, tuple(crop_resize(pixels, box, size) for box, size in zip(drawn, sizes, strict=True))
         )
@@ -166,8 +168,12 @@ class InMemory:
     def squares(self, index: Indices, size: int, fraction: float = 1.0) -> tuple[Tensor, Indices]:
         """Return central squares, made by matrix products; see `Images`."""
         boxes = np.tile(np.array(central_box(*self.size(0), fraction)), (len(index), 1))
-        rows = torch.from_numpy(index).to(self.images.device)
-        return crop_resize(self.images.index_select(0, rows), boxes, size), index
+        return crop_resize(self._rows(index), boxes, size), index
+
+    def _rows(self, index: Indices) -> Tensor:
+        if self.is_whole is not None and not self.is_whole():
+            raise UserError("the file of the decoded images was cut short while it was read; start again.")
+        return self.images.index_select(0, torch.from_numpy(index).to(self.images.device, non_blocking=True))
 
     def num_bytes(self) -> NDArray[np.int64]:
         """Return the bytes of the pixels of each image, (N,)."""

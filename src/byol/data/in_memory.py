@@ -1,6 +1,7 @@
 """Small images of one size are decoded once and kept, in memory and on disk."""
 
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -9,14 +10,15 @@ from numpy.typing import NDArray
 
 from byol.data.image.kinds import UndecodableImage
 from byol.data.images import InMemory
-from byol.data.index.mapped import map_array
+from byol.data.index.mapped import is_whole, map_array, write_arrays
 from byol.data.index.slot import Index
 from byol.data.unreadable import Bad, refuse_many_bad
 from byol.errors import UserError
 from byol.system.digest import digest
 from byol.system.files import whole_file
+from byol.system.summed import content_end
 
-_FORMAT = 1  # raise it whenever decoding or the layout of the cache file changes
+_FORMAT = 2  # raise it whenever decoding or the layout of the cache file changes
 _SAMPLE = 64
 _CHUNK = 256  # images per task of the thread pool
 
@@ -52,6 +54,7 @@ def keep_in_memory(
             name=index.name,
             known=index.identity,
             pixel_range=index.pixel_range,
+            is_whole=partial(is_whole, pixels),
         )
     decoded = _mapped(index, size, cache) if index.is_stored else _decoded(index, size)
     if decoded is None:
@@ -67,6 +70,7 @@ def keep_in_memory(
         name=lambda i: index.name(int(kept[i])),
         known=index.identity,
         pixel_range=index.pixel_range,
+        is_whole=partial(is_whole, images),
     )
 
 
@@ -94,15 +98,22 @@ _Kept = tuple[NDArray[np.uint8], NDArray[np.bool_]]  # the good ones (M, 3, H, W
 def _mapped(index: Index, size: tuple[int, int], cache: Path) -> _Kept | None:
     """Map the decoded images from a cache file, written if it is not there."""
     file = cache / f"{_fingerprint(index)}.images"
-    if not file.exists():
-        decoded = _decoded(index, size)
-        if decoded is None:
-            return None
+    if (kept := _read(file)) is not None:
+        return kept
+    if (decoded := _decoded(index, size)) is not None:
         with whole_file(file) as stream:
-            for array in decoded:
-                np.save(stream, array)
-    with file.open("rb") as stream:
-        return map_array(stream), map_array(stream)
+            write_arrays(stream, decoded)
+    return None if decoded is None else _read(file) or decoded
+
+
+def _read(file: Path) -> _Kept | None:
+    """Map what a cache file holds; None where there is none, or it is damaged."""
+    try:
+        with file.open("rb") as stream:
+            content_end(stream)
+            return map_array(stream), map_array(stream)
+    except (OSError, ValueError):
+        return None
 
 
 def _decoded(index: Index, size: tuple[int, int]) -> _Kept | None:

@@ -2,8 +2,9 @@
 
 import os
 from collections.abc import Callable
+from contextlib import ExitStack, suppress
 from pathlib import Path
-from typing import Any
+from typing import IO
 
 import numpy as np
 import torch
@@ -16,14 +17,15 @@ from byol.errors import UserError
 from byol.system.cache import cache_folder
 from byol.system.device import Device
 from byol.system.digest import json_digest
-from byol.system.files import write_text
+from byol.system.files import named_errors, write_text
 from byol.system.lock import exclusive_lock
 from byol.system.progress import Progress
+from byol.system.summed import add_sum, content_end
 from byol.weights.pretrained import Pretrained
 
 Encode = Callable[[Tensor], Tensor]
 
-_FORMAT = 1  # raise it whenever what is computed or how it is laid out changes
+_FORMAT = 2  # raise it whenever what is computed or how it is laid out changes
 _BATCH = 512
 
 
@@ -87,57 +89,95 @@ def kept_features(
     how = encoder.preprocessing
     key = [_FORMAT, encoder.fingerprint(), images.digest(), flip, how.size, how.fraction]
     path = cache_folder() / "features" / f"{json_digest(key)}.npy"
-    if not path.exists():
+    table = _mapped(path)
+    if table is None:
         path.parent.mkdir(parents=True, exist_ok=True)
         with exclusive_lock(path.with_suffix(".lock")):
-            if not path.exists():
+            if _mapped(path) is None:
                 _compute(encoder, images, device, progress, flip, path)
-    return torch.from_numpy(np.load(path, mmap_mode="c"))
+        table = _mapped(path)
+    assert table is not None, path
+    return torch.from_numpy(table)
+
+
+def _mapped(path: Path) -> NDArray[np.float32] | None:
+    """Return the table that a file holds; None where there is none, or it is damaged."""
+    try:
+        with path.open("rb") as file:
+            content_end(file)
+        return np.load(path, mmap_mode="c")  # type: ignore[no-any-return]
+    except (OSError, ValueError):
+        return None
 
 
 @torch.no_grad()
 def _compute(
     encoder: Pretrained, images: Images, device: Device, progress: Progress, flip: bool, path: Path
 ) -> None:
-    """Fill a file with the rows of all images, in order, and rename it when the last is there."""
+    """Write the rows of all images, in order, into a file that gets its name when the last is there.
+
+    They are written and not mapped: a disk that is full is then an error, and does not end the process.
+    """
     part, count = path.with_suffix(".part.npy"), path.with_suffix(".count")
     encode = encode_with(encoder, device)
-    table, done = _begun(part, count)
-    for start in range(done, len(images), _BATCH):
-        indices = np.arange(start, min(start + _BATCH, len(images)))
-        prepared, readable = encoder.preprocessing.read(images, indices)
-        if len(readable):
-            rows = encode(prepared.flip(-1) if flip else prepared).float().cpu().numpy()
-            if not np.isfinite(rows).all():
-                broken = int((~np.isfinite(rows).all(axis=1)).sum())
-                raise UserError(
-                    f"{encoder.name} makes features that are not finite of {broken} of {len(rows)} images, "
-                    f"the first of them {images.name(int(readable[0]))}; its weights are damaged."
-                )
-            if table is None:
-                shape = len(images), rows.shape[1]
-                count.unlink(missing_ok=True)
-                table = np.lib.format.open_memmap(part, mode="w+", dtype=np.float32, shape=shape)
-                table[:start] = np.nan
-            table[readable] = rows
-        if table is not None:
-            table[np.setdiff1d(indices, readable)] = np.nan
-            if start // _BATCH % 16 == 15:
-                table.flush()
-                write_text(count, str(int(indices[-1]) + 1))
-        progress.show(f"features of {encoder.name}: {int(indices[-1]) + 1:,} of {len(images):,} images")
-    if table is None:
-        raise UserError(f"none of the {len(images):,} images can be decoded, {images.name(0)} for one.")
-    table.flush()
-    with part.open("rb") as file:
+    file, dim, done = _begun(part, count)
+    with named_errors(part), ExitStack() as opened:
+        if file is not None:
+            opened.enter_context(file)
+        for start in range(done, len(images), _BATCH):
+            indices = np.arange(start, min(start + _BATCH, len(images)))
+            prepared, readable = encoder.preprocessing.read(images, indices)
+            rows = np.full((len(indices), dim), np.nan, np.float32)
+            if len(readable):
+                found = encode(prepared.flip(-1) if flip else prepared).float().cpu().numpy()
+                _refuse_not_finite(found, encoder.name, images.name(int(readable[0])))
+                if file is None:
+                    dim = found.shape[1]
+                    count.unlink(missing_ok=True)
+                    file = opened.enter_context(part.open("w+b"))
+                    header = {"descr": "<f4", "fortran_order": False, "shape": (len(images), dim)}
+                    np.lib.format.write_array_header_1_0(file, header)
+                    file.write(np.full((start, dim), np.nan, np.float32).tobytes())
+                    rows = np.full((len(indices), dim), np.nan, np.float32)
+                rows[readable - start] = found
+            if file is not None:
+                file.write(rows.tobytes())
+                if start // _BATCH % 16 == 15:
+                    file.flush()
+                    write_text(count, str(int(indices[-1]) + 1))
+            progress.show(f"features of {encoder.name}: {int(indices[-1]) + 1:,} of {len(images):,} images")
+        if file is None:
+            raise UserError(f"none of the {len(images):,} images can be decoded, {images.name(0)} for one.")
+        add_sum(file)
+        file.flush()
         os.fsync(file.fileno())  # before its name says that it is whole
     part.replace(path)
     count.unlink(missing_ok=True)
 
 
-def _begun(part: Path, count: Path) -> tuple["np.memmap[Any, Any] | None", int]:
-    """Return the rows that an earlier process left and how many are done; nothing where either is damaged."""
-    try:
-        return np.load(part, mmap_mode="r+"), int(count.read_text())
-    except (OSError, ValueError, EOFError):
-        return None, 0
+def _refuse_not_finite(rows: NDArray[np.float32], encoder: str, image: str) -> None:
+    if not np.isfinite(rows).all():
+        broken = int((~np.isfinite(rows).all(axis=1)).sum())
+        raise UserError(
+            f"{encoder} makes features that are not finite of {broken} of {len(rows)} images, the first of "
+            f"them {image}; its weights are damaged."
+        )
+
+
+def _begun(part: Path, count: Path) -> tuple[IO[bytes] | None, int, int]:
+    """Return the file that an earlier process left, behind its last row, with D and how many rows are done.
+
+    Nothing of it where it is damaged.
+    """
+    with ExitStack() as opened, suppress(OSError, ValueError, EOFError):
+        done, file = int(count.read_text()), opened.enter_context(part.open("r+b"))
+        np.lib.format.read_magic(file)
+        (_, dim), _, _ = np.lib.format.read_array_header_1_0(file)
+        end = file.tell() + 4 * dim * done
+        if file.seek(0, os.SEEK_END) < end:
+            raise ValueError("rows are missing")
+        file.seek(end)
+        file.truncate()
+        opened.pop_all()  # it stays open
+        return file, dim, done
+    return None, 0, 0

@@ -1,11 +1,10 @@
 """Checkpoints: written under a temporary name, synced, renamed, kept as a small rotation.
 
-A file is what `torch.save` writes, and behind it a mark and a digest (BLAKE2b) of all before: a bit that a
-disk has turned is found when the file is read, and not learned from.
+A file is what `torch.save` writes, with a digest behind it (`system.summed`): a bit that a disk has turned is
+found when the file is read, and not learned from.
 """
 
 import errno
-import hashlib
 import mmap
 import pickle
 import re
@@ -16,11 +15,10 @@ import torch
 
 from byol.errors import UserError
 from byol.system.files import whole_file
+from byol.system.summed import Summed, content_end, has_sum
 
 FORMAT = 4
 KEEP = 2
-_MARK = b"byol sum"
-_SUM = 16  # bytes of the digest
 _NAME = re.compile(r"step-(\d{9})\.pt")
 
 
@@ -38,9 +36,9 @@ def save(folder: Path, step: int, state: dict[str, Any]) -> Path:
     path = folder / f"step-{step:09d}.pt"
     try:
         with whole_file(path, is_only_writer=True, is_synced=True) as file:
-            summed = _Summed(file)
+            summed = Summed(file)
             torch.save({"format": FORMAT, "step": step, **state}, summed)  # type: ignore[arg-type]  # write and flush will do
-            file.write(_MARK + summed.sum.digest())
+            summed.end()
     except (OSError, RuntimeError) as error:
         # torch's zip writer turns a failed write into a RuntimeError of its own, with the OSError behind it.
         cause = error if isinstance(error, OSError) else error.__context__
@@ -61,8 +59,7 @@ def save(folder: Path, step: int, state: dict[str, Any]) -> Path:
 def is_checkpoint(path: Path) -> bool:
     """Return whether a file, whatever it is called, is a checkpoint that `save` wrote."""
     with path.open("rb") as file:
-        file.seek(max(file.seek(0, 2) - len(_MARK) - _SUM, 0))
-        return file.read(len(_MARK)) == _MARK
+        return has_sum(file)
 
 
 def newest(folder: Path) -> Path | None:
@@ -95,36 +92,16 @@ def _damaged(path: Path) -> str:
     return f"checkpoint {path} is truncated or damaged; {remedy}."
 
 
-class _Summed:
-    """A file that keeps a digest of what is written to it."""
-
-    def __init__(self, file: IO[bytes]) -> None:
-        self.file, self.sum = file, hashlib.blake2b(digest_size=_SUM)
-
-    def write(self, data: bytes) -> int:
-        self.sum.update(data)
-        return self.file.write(data)
-
-    def flush(self) -> None:
-        self.file.flush()
-
-
 def _whole(file: IO[bytes]) -> tuple[Any, bool]:
     """Return what `torch.save` wrote into a file, and whether a digest says that it is what was written.
 
     Raises:
         ValueError: the digest differs.
     """
-    end = file.seek(0, 2) - len(_MARK) - _SUM
-    file.seek(max(end, 0))
-    mark, known = file.read(len(_MARK)), file.read(_SUM)
-    if end <= 0 or mark != _MARK:
+    if not has_sum(file):
         file.seek(0)
         return file, False  # of another format, or no checkpoint
-    content = mmap.mmap(file.fileno(), end, access=mmap.ACCESS_READ)
-    if hashlib.blake2b(content, digest_size=_SUM).digest() != known:
-        raise ValueError("its digest differs")
-    return content, True
+    return mmap.mmap(file.fileno(), content_end(file), access=mmap.ACCESS_READ), True
 
 
 def _all(folder: Path) -> list[Path]:

@@ -63,7 +63,7 @@ def whole_file(path: Path, *, is_only_writer: bool = False, is_synced: bool = Fa
         stream = tempfile.NamedTemporaryFile(dir=path.parent, prefix=path.name, delete=False)  # noqa: SIM115
     temporary = Path(stream.name)
     try:
-        with stream:
+        with named_errors(path), stream:
             yield stream
             if is_synced:
                 stream.flush()
@@ -73,6 +73,16 @@ def whole_file(path: Path, *, is_only_writer: bool = False, is_synced: bool = Fa
             _sync_folder(path.parent)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+@contextmanager
+def named_errors(path: Path) -> Iterator[None]:
+    """Context in which an error of the system names a file: that of a full disk does not by itself."""
+    try:
+        yield
+    except OSError as error:
+        error.filename = error.filename or os.fspath(path)
+        raise
 
 
 def write_all(stream: IO[bytes], data: bytes) -> None:
@@ -101,15 +111,29 @@ def append_line(path: Path, line: str) -> None:
             raise
 
 
-def write_text(path: Path, text: str) -> None:
-    """Write a text file whole: a reader never sees half of it."""
-    with whole_file(path, is_only_writer=True) as stream:
+def write_text(path: Path, text: str, *, is_synced: bool = False) -> None:
+    """Write a text file whole: a reader never sees half of it; `is_synced` as of `whole_file`."""
+    with whole_file(path, is_only_writer=True, is_synced=is_synced) as stream:
         stream.write(text.encode("utf-8", "backslashreplace"))
 
 
-def write_json(path: Path, value: Any) -> None:
-    """Write a JSON file whole."""
-    write_text(path, f"{json.dumps(value, indent=2)}\n")
+def write_json(path: Path, value: Any, *, is_synced: bool = False) -> None:
+    """Write a JSON file whole; `is_synced` as of `whole_file`."""
+    write_text(path, f"{json.dumps(value, indent=2)}\n", is_synced=is_synced)
+
+
+def read_json(path: Path) -> Any:
+    """Return what a JSON file holds.
+
+    Raises:
+        UserError: there is none, or it is damaged.
+    """
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise UserError(f"{path} cannot be read: {error.strerror}.") from error
+    except (ValueError, RecursionError) as error:
+        raise UserError(f"{path} is damaged: it is not JSON.") from error
 
 
 def _sync_folder(folder: Path) -> None:

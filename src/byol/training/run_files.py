@@ -26,7 +26,7 @@ from byol.weights.encoder_file import save_encoder
 def begin(asked: Request, device: Device, images: Images) -> None:
     """Make the run folder and say in it what is run, and where."""
     asked.folder.create(overwrite=asked.overwrite)
-    write_json(asked.folder.recipe, asked.recipe.to_json())
+    write_json(asked.folder.recipe, asked.recipe.to_json(), is_synced=True)
     facts = provenance(
         device=str(device.device),
         precision=device.precision,
@@ -67,7 +67,7 @@ def newest_state(asked: Request, device: Device, images: Identity) -> dict[str, 
 def note_place(asked: Request) -> None:
     """Note where the images of a run are now, if they were moved."""
     if read_recipe(asked.folder.recipe).data != asked.recipe.data:
-        write_json(asked.folder.recipe, asked.recipe.to_json())
+        write_json(asked.folder.recipe, asked.recipe.to_json(), is_synced=True)
 
 
 def finish(

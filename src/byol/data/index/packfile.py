@@ -3,6 +3,9 @@
 The images come first, one behind the other, so that a writer need not keep them; then tables as .npy arrays,
 and at the very end a digest of the tables and where they begin. An image is either the bytes of an image
 file, such as JPEG, or its pixels. The same images make the same bytes. A split has N images.
+
+The tables hold a digest of each image, and an image is compared with it whenever it is read: what a disk has
+turned is a file that cannot be used, like any other.
 """
 
 import json
@@ -19,7 +22,8 @@ from numpy.typing import NDArray
 from byol.data.identity import Identity, identify
 from byol.data.image.decode import Decoded, Jpeg, opened
 from byol.data.image.depth import PixelRange
-from byol.data.index.mapped import Names, map_array
+from byol.data.image.kinds import UndecodableImage
+from byol.data.index.mapped import Names, ReadAt, map_array
 from byol.errors import UserError
 from byol.system.digest import bytes_digest, number_digest
 
@@ -49,7 +53,7 @@ class PackIndex:
     fingerprint: str
     _split: str
     _names: Names
-    _images: NDArray[np.uint8]  # of all splits, one behind the other
+    _file: ReadAt  # the whole pack
     _places: NDArray[np.int64]  # (N, 4): where image i begins, its bytes, and H and W, or 0 of an image file
     _digests: NDArray[np.int64]  # (N,) of the bytes of each image
     notes: tuple[str, ...] = ()
@@ -65,9 +69,23 @@ class PackIndex:
         return self._names[i]
 
     def bytes(self, i: int) -> bytes:
-        """Return image i as it is stored."""
+        """Return image i as it is stored.
+
+        Raises:
+            UndecodableImage: the pack is damaged there.
+            UserError: the pack has been cut short since it was opened.
+        """
+        self._refuse_cut()
         start, length, _, _ = self._places[i].tolist()
-        return self._images[start : start + length].tobytes()
+        data = self._file.read(start, length)
+        if number_digest(data) != self._digests[i]:
+            raise UndecodableImage("the pack is damaged there")
+        return data
+
+    def _refuse_cut(self) -> None:
+        """Raise a UserError where the tables, which are mapped, are no longer there."""
+        if not self._file.is_whole():
+            raise UserError(f"The pack {self.root} was cut short while it was read: pack the images again.")
 
     def open(self, i: int) -> Decoded | Jpeg:
         """Return image i with its size known.
@@ -75,10 +93,9 @@ class PackIndex:
         Raises:
             UndecodableImage: the pack is damaged there.
         """
-        start, length, height, width = self._places[i].tolist()
-        if height:
-            return Decoded(self._images[start : start + length].reshape(height, width, 3))
-        return opened(self.bytes(i))
+        data = self.bytes(i)
+        _, _, height, width = self._places[i].tolist()
+        return Decoded(np.frombuffer(data, np.uint8).reshape(height, width, 3)) if height else opened(data)
 
     def meaning(self, pixel_range: PixelRange, notes: tuple[str, ...]) -> Self:
         """Return the same images with notes more: their range is the one that they were packed by."""
@@ -99,10 +116,19 @@ class PackIndex:
         return np.stack((self._places[:, 1], self._digests), axis=1)
 
     def pixels(self) -> NDArray[np.uint8] | None:
-        """Return all images (N, H, W, 3), mapped; None unless they are pixels of one size."""
+        """Return all images (N, H, W, 3), mapped; None unless they are pixels of one size.
+
+        Raises:
+            UserError: the pack is damaged.
+        """
         start, _, height, width = self._places[0].tolist()
         if not height or (self._places[:, 2:] != (height, width)).any():
             return None
+        for i in range(len(self)):
+            try:
+                self.bytes(i)
+            except UndecodableImage as error:
+                raise UserError(_damaged(self.root)) from error
         shape = len(self), height, width, 3
         # Copy on write, so that torch takes it for writable; nobody writes.
         return np.asarray(np.memmap(self.root, np.uint8, "c", start, shape))
@@ -176,7 +202,7 @@ def is_pack(path: Path) -> bool:
 def open_pack(file: Path) -> dict[str, PackIndex]:
     """Map the images of a pack.
 
-    The tables are checked; an image that has been damaged is found when it is read, if it is a JPEG.
+    The tables are checked; an image that has been damaged is found when it is read.
 
     Returns:
         Split -> images.
@@ -188,7 +214,7 @@ def open_pack(file: Path) -> dict[str, PackIndex]:
         digest, start = _tail(stream, file)
         stream.seek(start)
         if bytes_digest(stream.read()[: -_TAIL.size]) != digest:
-            raise UserError(f"The pack {file} is damaged: pack the images again.")
+            raise UserError(_damaged(file))
         return _read(stream, file, digest, start)
 
 
@@ -207,9 +233,7 @@ def _tail(stream: IO[bytes], file: Path) -> tuple[bytes, int]:
 
 
 def _read(stream: IO[bytes], file: Path, digest: bytes, start: int) -> dict[str, PackIndex]:
-    # Mapped to be read: a mapping that can be written counts as memory, and a pack may be larger than that.
-    images = np.asarray(np.memmap(stream, np.uint8, "r", shape=(start,)))
-    splits = {}
+    splits, whole = {}, ReadAt(file)
     try:
         stream.seek(start)
         header = json.loads(map_array(stream).tobytes())
@@ -231,7 +255,7 @@ def _read(stream: IO[bytes], file: Path, digest: bytes, start: int) -> dict[str,
                 digest.hex(),
                 split,
                 names,
-                images,
+                whole,
                 places,
                 digests,
                 (),
@@ -242,8 +266,12 @@ def _read(stream: IO[bytes], file: Path, digest: bytes, start: int) -> dict[str,
         LookupError,
         TypeError,
     ) as error:  # its tables are whole, but no writer of ours made them
-        raise UserError(f"The pack {file} is damaged: pack the images again.") from error
+        raise UserError(_damaged(file)) from error
     return splits
+
+
+def _damaged(file: Path | str) -> str:
+    return f"The pack {file} is damaged: pack the images again."
 
 
 def _reopen(path: str, split: str, fingerprint: str) -> PackIndex:

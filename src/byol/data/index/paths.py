@@ -21,14 +21,15 @@ from numpy.typing import NDArray
 from byol.data.identity import Identity, contents_of, identify, spread
 from byol.data.image.decode import Decoded, Jpeg, opened
 from byol.data.image.depth import HEAD, Deep, PixelRange, deep_file, may_be_deep
-from byol.data.index.mapped import Names, map_array
+from byol.data.index.mapped import Names, map_array, write_arrays
 from byol.data.index.regular import file_bytes
 from byol.errors import UserError
 from byol.system.digest import digest
 from byol.system.files import whole_file
 from byol.system.home import expanded
+from byol.system.summed import content_end
 
-_FORMAT = 3  # raise it whenever the layout of the cache file changes
+_FORMAT = 4  # raise it whenever the layout of the cache file changes
 _CLOCK_NS = 2_000_000_000  # tick of the coarsest file system clock (FAT)
 UNKNOWN = -1  # a stamp that no file has
 _UNREADABLE = (  # what reading a damaged cache file raises
@@ -200,9 +201,7 @@ def write(
         header["splits"][split] = (fingerprint, labels is not None)
         arrays += parts
     with whole_file(file) as stream:
-        np.save(stream, np.frombuffer(json.dumps(header).encode(), np.uint8))
-        for array in arrays:
-            np.save(stream, array)
+        write_arrays(stream, [np.frombuffer(json.dumps(header).encode(), np.uint8), *arrays])
     return _read(file)[1]
 
 
@@ -223,6 +222,8 @@ def _read(file: Path) -> tuple[dict[str, int], dict[str, FolderIndex]]:
 def load(file: Path) -> dict[str, FolderIndex] | None:
     """Return what a cache file holds; None where there is none, or something has changed since."""
     try:
+        with file.open("rb") as stream:
+            content_end(stream)  # once: who reopens it trusts this
         stamps, splits = _read(file)
         is_fresh = all(Path(path).stat().st_mtime_ns == stamp for path, stamp in stamps.items())
     except _UNREADABLE:  # no such file, one that is damaged, or a directory that has gone
