@@ -1,6 +1,9 @@
 import json
 from pathlib import Path
 
+import pytest
+
+from byol.errors import UserError
 from byol.run.record import Recorder, read
 
 
@@ -41,3 +44,22 @@ def test_a_number_that_is_not_finite_becomes_null(tmp_path: Path) -> None:
     with Recorder(path) as recorder:
         recorder.write("train", 1, loss=float("nan"))
     assert read(path)[0]["loss"] is None
+
+
+@pytest.mark.parametrize(
+    "damaged",
+    [b"junk", b"[1]", b'{"kind": "train"}', b'{"step": "1", "kind": "train"}', b"\xff\xfe", b"[" * 100_000],
+)
+def test_a_damaged_line_is_named(damaged: bytes, tmp_path: Path) -> None:
+    path = tmp_path / "metrics.jsonl"
+    with Recorder(path) as recorder:
+        recorder.write("train", 1, loss=2.0)
+        recorder.write("train", 2, loss=1.0)
+    first, second, _ = path.read_bytes().split(b"\n")
+    path.write_bytes(b"\n".join((first, damaged, second, b"")))
+    with pytest.raises(UserError, match=r"line 2 of .*metrics\.jsonl is damaged: take it out of the file"):
+        read(path)
+    with pytest.raises(UserError, match="line 2 of"):
+        Recorder(path, 1)
+    path.write_bytes(b"\n".join((first, second, damaged)))  # as a kill leaves it
+    assert [event["step"] for event in read(path)] == [1, 2]

@@ -1,3 +1,4 @@
+import errno
 import json
 import stat
 from pathlib import Path
@@ -5,8 +6,9 @@ from typing import IO
 
 import pytest
 
+from byol.errors import UserError
 from byol.system import files
-from byol.system.files import append_line, whole_file, write_json
+from byol.system.files import append_line, read_json, whole_file, write_json
 
 
 def _break(path: Path, **settings: bool) -> None:
@@ -54,3 +56,34 @@ def test_a_line_is_added_whole_or_not_at_all(tmp_path: Path, monkeypatch: pytest
             append_line(path, "three")
     append_line(path, "four")
     assert path.read_text() == "one\ntwo\nfour\n"
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"", "it is not JSON"),
+        (b'{"a": ', "it is not JSON"),
+        (b"\xff\xfe\x00", "it is not JSON"),
+        (b"[" * 100_000, "it is not JSON"),
+        (b'{"a":' * 100_000, "it is not JSON"),
+        (b"[1, 2]", "it holds a list and no JSON object"),
+        (b"null", "it holds a NoneType"),
+    ],
+)
+def test_a_damaged_json_file_is_one_sentence(content: bytes, message: str, tmp_path: Path) -> None:
+    path = tmp_path / "summary.json"
+    path.write_bytes(content)
+    with pytest.raises(UserError, match=message):
+        read_json(path)
+
+
+def test_a_json_file_that_is_not_there_is_one_sentence(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"summary\.json cannot be read: No such file"):
+        read_json(tmp_path / "summary.json")
+
+
+def test_an_error_of_the_system_names_the_file(tmp_path: Path) -> None:
+    with pytest.raises(OSError, match="No space left") as error, whole_file(tmp_path / "new"):
+        raise OSError(errno.ENOSPC, "No space left on device")
+    assert error.value.filename == str(tmp_path / "new")
+    assert list(tmp_path.iterdir()) == []

@@ -1,5 +1,6 @@
 import json
 import os
+import shutil
 from collections.abc import Callable
 from dataclasses import FrozenInstanceError
 from pathlib import Path
@@ -60,3 +61,10 @@ def test_a_run_that_is_not_finished_says_so(tiny: MakeRecipe, tmp_path: Path) ->
 def test_what_is_no_run_is_told(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="holds no run"):
         Run(tmp_path)
+
+
+def test_a_damaged_summary_is_one_sentence(made: Path, tmp_path: Path) -> None:
+    run = Path(shutil.copytree(made / "run", tmp_path / "run"))
+    (run / "summary.json").write_text("[")
+    with pytest.raises(UserError, match=r"summary\.json is damaged"):
+        Run(run).sentence()

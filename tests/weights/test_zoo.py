@@ -1,3 +1,4 @@
+import zipfile
 from pathlib import Path
 
 import pytest
@@ -164,3 +165,21 @@ def test_a_file_that_is_no_checkpoint_is_one_sentence(content: bytes, tmp_path: 
 def test_a_network_with_auxiliary_outputs_has_one_output_also_while_it_learns() -> None:
     network = without_classifier(torchvision.models.googlenet(init_weights=False), "googlenet")
     assert network.train()(torch.zeros(2, 3, 64, 64)).shape == (2, 1024)
+
+
+@pytest.mark.parametrize("kind", ["lists", "dictionaries", "tuples"])
+def test_a_deep_checkpoint_is_one_sentence(kind: str, tmp_path: Path) -> None:
+    n = 100_000
+    deep = {
+        "lists": b"]" * n + b"a" * (n - 1),
+        "dictionaries": b"}X\x01\x00\x00\x00a" * n + b"K\x01" + b"s" * n,
+        "tuples": b"K\x01" + b"\x85" * n,
+    }
+    pickled = b"\x80\x02" + deep[kind] + b"."
+    whole, file = tmp_path / "whole.pth", tmp_path / "deep.pth"
+    torch.save({"a": torch.zeros(2)}, whole)
+    with zipfile.ZipFile(whole) as read, zipfile.ZipFile(file, "w") as written:
+        for name in read.namelist():
+            written.writestr(name, pickled if name.endswith("data.pkl") else read.read(name))
+    with pytest.raises(UserError, match=r"deep\.pth (does not hold|cannot be read)"):
+        load(f"timm:resnet10t@{file}")

@@ -1,7 +1,6 @@
 """The runs of a table: which there are, each in a process and a folder of its own, and what came out."""
 
 import ctypes
-import json
 import math
 import os
 import signal
@@ -20,7 +19,7 @@ from byol.recipe.spec import Recipe
 from byol.run import checkpoint
 from byol.run.folder import RunFolder
 from byol.system.digest import json_digest
-from byol.system.files import write_json
+from byol.system.files import read_json, write_json
 
 
 @dataclass(frozen=True)
@@ -129,4 +128,4 @@ def _end_with_parent() -> None:
 
 
 def _read(path: Path) -> dict[str, Any] | None:
-    return json.loads(path.read_text()) if path.is_file() else None
+    return read_json(path) if path.is_file() else None

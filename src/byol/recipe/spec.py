@@ -8,6 +8,7 @@ weights that exist. What does not change the result (where to write, how many wo
 import json
 import os
 from dataclasses import asdict, dataclass, replace
+from functools import cache
 from typing import Annotated, Any, Literal
 
 from pydantic import Field, TypeAdapter, ValidationError
@@ -155,12 +156,17 @@ def from_json(text: str, origin: str) -> Recipe:
     """
     text, data = _without_bytes(text)
     try:
-        recipe = TypeAdapter(Recipe).validate_json(text, strict=True, extra="forbid")
+        recipe = _reader().validate_json(text, strict=True, extra="forbid")
         return recipe if data is None else replace(recipe, data=data)
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
         field = ".".join(str(part) for part in first["loc"]) or "the file"
         raise UserError(f"{origin}: {field}: {first['msg']} (found {first['input']!r:.80}).") from error
+
+
+@cache
+def _reader() -> TypeAdapter[Recipe]:
+    return TypeAdapter(Recipe)
 
 
 def _without_bytes(text: str) -> tuple[str, str | None]:

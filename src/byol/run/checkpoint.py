@@ -44,7 +44,7 @@ def save(folder: Path, step: int, state: dict[str, Any]) -> Path:
         cause = error if isinstance(error, OSError) else error.__context__
         if not isinstance(cause, OSError):
             raise
-        why = "the disk is full" if cause.errno == errno.ENOSPC else str(cause)
+        why = "the disk is full" if cause.errno == errno.ENOSPC else cause.strerror or str(cause)
         kept = newest(folder)
         last = f"the last good checkpoint is {kept}" if kept else "there is no earlier checkpoint"
         raise UserError(f"could not write {path}: {why}; {last}. Make room, then use --resume.") from error

@@ -89,9 +89,24 @@ class NullRecorder:
 
 
 def read(path: Path) -> list[dict[str, Any]]:
-    """Return the events of a JSONL file; a last line cut short by a crash is left out."""
-    lines = path.read_text().split("\n")
-    return [json.loads(line) for line in lines[:-1] if line]
+    """Return the events of a JSONL file; a last line cut short by a crash is left out.
+
+    Raises:
+        UserError: another line is no event.
+    """
+    events = []
+    for number, line in enumerate(path.read_bytes().split(b"\n")[:-1], 1):
+        if not line.strip():
+            continue
+        try:
+            event = json.loads(line)
+            is_event = isinstance(event["step"], int) and isinstance(event["kind"], str)
+        except (ValueError, LookupError, TypeError, RecursionError):
+            is_event = False
+        if not is_event:
+            raise UserError(f"line {number} of {path} is damaged: take it out of the file.")
+        events.append(event)
+    return events
 
 
 def _forget_after(path: Path, step: int) -> None:

@@ -122,18 +122,21 @@ def write_json(path: Path, value: Any, *, is_synced: bool = False) -> None:
     write_text(path, f"{json.dumps(value, indent=2)}\n", is_synced=is_synced)
 
 
-def read_json(path: Path) -> Any:
-    """Return what a JSON file holds.
+def read_json(path: Path) -> dict[str, Any]:
+    """Return the object that a JSON file holds.
 
     Raises:
         UserError: there is none, or it is damaged.
     """
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
+        found = json.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise UserError(f"{path} cannot be read: {error.strerror}.") from error
     except (ValueError, RecursionError) as error:
         raise UserError(f"{path} is damaged: it is not JSON.") from error
+    if not isinstance(found, dict):
+        raise UserError(f"{path} is damaged: it holds a {type(found).__name__} and no JSON object.")
+    return found
 
 
 def _sync_folder(folder: Path) -> None:

@@ -1,6 +1,5 @@
 """A run as one opens it: what it computed, what it recorded, what came out."""
 
-import json
 import os
 import shlex
 from dataclasses import dataclass
@@ -11,7 +10,7 @@ from byol.errors import UserError
 from byol.recipe.spec import Recipe, read_recipe
 from byol.run.folder import RunFolder
 from byol.run.record import read
-from byol.system.files import given_path
+from byol.system.files import given_path, read_json
 from byol.system.progress import duration
 
 if TYPE_CHECKING:
@@ -67,7 +66,7 @@ class Run:
                 f"{self.path} is not finished; continue it with: byol pretrain --resume "
                 f"{shlex.quote(str(self.path))}"
             )
-        return json.loads(self._folder.summary.read_text())  # type: ignore[no-any-return]
+        return read_json(self._folder.summary)
 
     @property
     def records(self) -> list[dict[str, Any]]:

@@ -112,6 +112,8 @@ def _torchvision(name: str, is_trained: bool) -> Opened:
 _LIBRARIES: dict[str, Callable[[str, bool], Opened]] = {"timm": _timm, "torchvision": _torchvision}
 
 
+_DEEPEST = 50  # dictionaries that one looks into for the weights of a network
+
 # What torch and pickle raise at files that are cut short or something else altogether.
 _UNREADABLE = (
     pickle.UnpicklingError,
@@ -122,6 +124,8 @@ _UNREADABLE = (
     ValueError,
     TypeError,
     AttributeError,
+    RecursionError,
+    MemoryError,
 )
 
 
@@ -144,15 +148,19 @@ def _tensors(file: Path) -> dict[str, Tensor]:
             f"{file} cannot be read as weights alone ({type(error).__name__}); save the state_dict of "
             "the network with torch.save."
         ) from error
-    return dict(_flattened(content, ""))
+    return dict(_flattened(content))
 
 
-def _flattened(value: Any, path: str) -> Iterator[tuple[str, Tensor]]:
-    if isinstance(value, Tensor):
-        yield path, value
-    elif isinstance(value, Mapping):
-        for key, inner in value.items():
-            yield from _flattened(inner, f"{path}.{key}" if path else str(key))
+def _flattened(content: Any) -> Iterator[tuple[str, Tensor]]:
+    """Yield the tensors of nested dictionaries in their order, however deep they are."""
+    left: list[tuple[str, Any]] = [("", content)]
+    while left:
+        path, value = left.pop()
+        if isinstance(value, Tensor):
+            yield path, value
+        elif isinstance(value, Mapping) and path.count(".") < _DEEPEST:
+            inner = [(f"{path}.{key}" if path else str(key), one) for key, one in value.items()]
+            left += reversed(inner)
 
 
 def _no_weights(name: str, error: Exception) -> str:
