@@ -3,7 +3,7 @@ PYTHON ?= python3
 DEMO_FLAGS ?=
 READY = .venv/ready
 
-.PHONY: demo test test-frameworks docs lock bench-peers
+.PHONY: demo test test-slow test-frameworks docs lock bench-peers
 demo: $(READY)
 	.venv/bin/byol pretrain builtin --out runs/demo --overwrite $(DEMO_FLAGS)
 
@@ -12,6 +12,10 @@ test: $(READY)
 	.venv/bin/ruff format --check .
 	.venv/bin/mypy
 	.venv/bin/pytest -n 2
+
+# What takes its time: signals and kills in every way, many processes, coverage of intervals, large networks.
+test-slow: $(READY)
+	.venv/bin/pytest -n 2 -m slow
 
 # The loop of somebody else: the same environment with Lightning and Accelerate beside, at the same versions otherwise.
 test-frameworks: .venv/ready-frameworks

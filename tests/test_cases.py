@@ -382,6 +382,7 @@ def test_06a_why_a_whole_file_cannot_be_used(recipe: Path, tmp_path: Path, run: 
     assert "damaged" not in said.err
 
 
+@pytest.mark.slow
 def test_06b_the_limit_of_pixels_is_named(recipe: Path, tmp_path: Path, run: Run) -> None:
     folder = plain(tmp_path / "set")
     wide_png(folder / "mosaic.png", 15_000, 13_000)
@@ -1022,6 +1023,7 @@ def _may_mount() -> bool:
     return bool(shutil.which("unshare")) and not subprocess.run(words, capture_output=True).returncode
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not _may_mount(), reason="takes a mount of one's own")
 def test_16_little_shared_memory_ends_in_a_sentence(recipe: Path, tmp_path: Path) -> None:
     folder = plain(tmp_path / "set", 48)
@@ -1062,6 +1064,7 @@ def test_21_a_worker_that_dies_ends_in_a_sentence_and_a_checkpoint(
     assert workers() == []
 
 
+@pytest.mark.slow
 def test_22_a_script_without_a_guard_where_processes_are_spawned(recipe: Path, tmp_path: Path) -> None:
     plain(tmp_path / "set")
     script = tmp_path / "script.py"

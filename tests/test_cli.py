@@ -194,7 +194,7 @@ def start(words: list[str]) -> "subprocess.Popen[str]":
     )
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("number", [signal.SIGINT, pytest.param(signal.SIGTERM, marks=pytest.mark.slow)])
 def test_a_signal_saves_and_the_sentence_it_leaves_behind_resumes(
     number: signal.Signals, photographs: Path, tmp_path: Path
 ) -> None:

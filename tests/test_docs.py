@@ -17,6 +17,7 @@ from byol.evaluate.unlabelled import Unlabelled
 from byol.recipe.names import RECIPES
 from byol.recipe.spec import Recipe
 
+SLOW = {f"docs/{page}.md" for page in ("evaluation", "guides/many-processes", "guides/your-own-loop")}
 WITH_CODE = [page for page in pages() if any(block.is_run for block in blocks(page))]
 FRAMEWORKS = ("needs lightning", "needs accelerate")
 MAKES_RUN = re.compile(r'byol\.pretrain\([^)]*, "RUN"|--out RUN\b')
@@ -80,7 +81,9 @@ def page_folder(
     return folder
 
 
-@pytest.mark.parametrize("page", WITH_CODE)
+@pytest.mark.parametrize(
+    "page", [pytest.param(page, marks=pytest.mark.slow) if page in SLOW else page for page in WITH_CODE]
+)
 def test_every_code_block_runs(page: str, page_folder: Path) -> None:
     if any(MAKES_RUN.search(block.code) for block in blocks(page)):
         shutil.rmtree(page_folder / "RUN")

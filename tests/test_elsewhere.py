@@ -9,6 +9,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 import byol
 
 MISSING = {
@@ -59,6 +61,7 @@ def names() -> list[str]:
     return sorted(".".join(path.parts).removesuffix(".__init__") for path in found if path.stem != "__main__")
 
 
+@pytest.mark.slow
 def test_what_only_linux_has_is_not_needed(made: Path, tmp_path: Path) -> None:
     program = f"MISSING, MODULES, NAMES = {MISSING!r}, {MODULES!r}, {names()!r}\n{PROGRAM}"
     done = subprocess.run(

@@ -109,6 +109,7 @@ def distance(left: dict[str, Tensor], right: dict[str, Tensor]) -> float:
     return max((left[name].double() - right[name].double()).abs().max().item() for name in left)
 
 
+@pytest.mark.slow
 def test_two_processes_of_16_are_one_of_32(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
     (code,) = (code for title, code in BLOCKS if title == "train.py")

@@ -226,6 +226,7 @@ def test_after_kill_minus_nine_it_continues_from_the_last_checkpoint(
     assert numbers(tmp_path / "whole") == numbers(out)
 
 
+@pytest.mark.slow
 def test_a_signal_to_the_whole_process_group_saves_the_run(
     photographs: Path, tiny: MakeRecipe, tmp_path: Path
 ) -> None:

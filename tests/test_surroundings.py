@@ -88,6 +88,7 @@ STRANGE = {  # all at once: none of them may matter
 }
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="names there are text")
 def test_odd_names_in_an_odd_terminal(made: Path, tmp_path: Path) -> None:
     images = tmp_path / f"set {ODD}"

@@ -447,6 +447,7 @@ def test_crops_that_need_every_pixel_are_those_of_before(
     assert_same(batch, run(photos, **options))
 
 
+@pytest.mark.slow
 def test_workers_give_way_to_a_step_on_the_cpu() -> None:
     code = "import os; from byol.data.workers import start_worker; start_worker(7); print(os.nice(0))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

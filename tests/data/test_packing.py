@@ -255,7 +255,7 @@ def test_a_damaged_jpeg_of_a_pack_is_a_bad_image(root: Path, tmp_path: Path) -> 
     assert [bad.name for bad in next(found).bad] == [files(out).name(5)]
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("number", [signal.SIGINT, pytest.param(signal.SIGTERM, marks=pytest.mark.slow)])
 def test_stopped_it_leaves_nothing_behind(tmp_path: Path, number: signal.Signals) -> None:
     noise = np.random.default_rng(0).integers(0, 256, (600, 800, 3), dtype=np.uint8)
     first = tmp_path / "many" / "0000.png"

@@ -211,6 +211,15 @@ def script(tmp_path: Path, then: str, start: str = "main()") -> Path:
     return tmp_path / "script.py"
 
 
+IN_A_THREAD = "t = threading.Thread(target=main); t.start(); t.join()"
+
+
+def methods(quick: str) -> list[Any]:
+    """Return the ways to start a process; all but one take their time."""
+    every = ("fork", "spawn", "forkserver")
+    return [one if one == quick else pytest.param(one, marks=pytest.mark.slow) for one in every]
+
+
 def is_alive(pid: int) -> bool:
     try:
         state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
@@ -219,8 +228,14 @@ def is_alive(pid: int) -> bool:
     return state != "Z"
 
 
-@pytest.mark.parametrize("method", ["fork", "spawn", "forkserver"])
-@pytest.mark.parametrize("start", ["main()", "t = threading.Thread(target=main); t.start(); t.join()"])
+@pytest.mark.parametrize("method", methods("fork"))
+@pytest.mark.parametrize(
+    "start",
+    [
+        "main()",
+        pytest.param("t = threading.Thread(target=main); t.start(); t.join()", marks=pytest.mark.slow),
+    ],
+)
 def test_no_worker_outlives_one_that_is_killed(method: str, start: str, tmp_path: Path) -> None:
     command = [sys.executable, str(script(tmp_path, "time.sleep(600)", start)), method]
     with subprocess.Popen(command, stdout=subprocess.PIPE) as process:
@@ -235,7 +250,7 @@ def test_no_worker_outlives_one_that_is_killed(method: str, start: str, tmp_path
         time.sleep(0.1)
 
 
-@pytest.mark.parametrize("method", ["fork", "spawn", "forkserver"])
+@pytest.mark.parametrize("method", methods("spawn"))
 def test_a_script_without_a_guard_works_and_ends_quietly(method: str, tmp_path: Path) -> None:
     then = "globals()['kept'] = stream; print([len(next(stream)) for _ in range(5)])"
     done = subprocess.run(

@@ -109,6 +109,7 @@ def test_a_stopped_laboratory_ends_its_runs_and_says_how_to_go_on(
     assert "the same command goes on" in said
 
 
+@pytest.mark.slow
 def test_a_run_that_was_stopped_half_way_is_continued_and_not_begun_again(
     tiny: Callable[[Path | str], Recipe], thumbnails: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

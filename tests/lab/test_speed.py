@@ -86,6 +86,7 @@ def test_what_is_asked_wrongly_is_one_sentence(tiny: MakeRecipe) -> None:
         bench(tiny(""), data="/nowhere")
 
 
+@pytest.mark.slow
 def test_the_peak_of_a_call_is_what_it_holds_at_once() -> None:
     # In a process of its own: what earlier calls have freed here would be taken again, and is no growth.
     size = 200 << 20
@@ -134,6 +135,7 @@ def test_batches_that_were_made_ahead_do_not_count(
     assert warming_up < 0.02 <= min(rounds)  # what a batch takes to make, of which the queue had hidden most
 
 
+@pytest.mark.slow
 def test_the_only_split_is_measured_whatever_it_is_called(
     photographs: Path, tiny: MakeRecipe, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

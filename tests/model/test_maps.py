@@ -54,6 +54,7 @@ def test_an_encoder_is_built_for_images_of_any_number_of_channels(spec: Any, cha
 
 
 PYRAMID = (2, 4, 8, 16, 32)
+LARGE = {"swin_tiny_patch4_window7_224", "vgg11", "vit_b_16", "swin_t"}
 TIMM = {
     "resnet10t": (PYRAMID, (64, 64, 128, 256, 512)),
     "convnext_atto": ((4, 8, 16, 32), (40, 80, 160, 320)),
@@ -71,7 +72,13 @@ TORCHVISION = {
 }
 
 
-@pytest.mark.parametrize(("library", "name"), [*product(["timm"], TIMM), *product(["tv"], TORCHVISION)])
+@pytest.mark.parametrize(
+    ("library", "name"),
+    [
+        pytest.param(*one, marks=pytest.mark.slow) if one[1] in LARGE else one
+        for one in [*product(["timm"], TIMM), *product(["tv"], TORCHVISION)]
+    ],
+)
 def test_networks_of_timm_and_torchvision_give_their_maps(library: str, name: str) -> None:
     import torchvision
 

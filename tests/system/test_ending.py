@@ -54,7 +54,9 @@ def ended(running: "subprocess.Popen[str]", within: float) -> str:
     return said
 
 
-@pytest.mark.parametrize("busy", BUSY)
+@pytest.mark.parametrize(
+    "busy", ["python", *(pytest.param(busy, marks=pytest.mark.slow) for busy in BUSY if busy != "python")]
+)
 def test_the_second_interrupt_ends_at_once_and_quietly(busy: str) -> None:
     running = started(busy)
     running.send_signal(signal.SIGINT)
@@ -64,6 +66,7 @@ def test_the_second_interrupt_ends_at_once_and_quietly(busy: str) -> None:
     assert running.returncode == 130
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("busy", "number"),
     [
@@ -96,6 +99,7 @@ def test_while_modules_are_imported_nothing_is_held(
     assert running.returncode in (128 + number, 2)  # 2: it had ended by itself, as there is no encoder
 
 
+@pytest.mark.slow
 def test_an_ignored_interrupt_stays_ignored() -> None:
     program = "import signal; signal.signal(signal.SIGINT, signal.SIG_IGN)\n" + PROGRAM.replace(
         "BUSY", repr("import os, signal, time; os.kill(os.getpid(), signal.SIGINT); time.sleep(0.1)")

@@ -106,6 +106,7 @@ def test_two_processes_agree(tmp_path: Path, ranks: Ranks) -> None:
     assert first[7] == second[7] == 0.5
 
 
+@pytest.mark.slow
 def test_torchrun_trains_is_stopped_and_goes_on(
     photographs: Path, tiny: MakeRecipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

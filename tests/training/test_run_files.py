@@ -127,6 +127,7 @@ class Writes:
         return counted
 
 
+@pytest.mark.slow
 def test_a_run_that_is_killed_between_any_two_writes_goes_on_or_is_begun_again(
     tiny: MakeRecipe, thumbnails: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -248,6 +248,7 @@ def test_an_imported_encoder_computes_what_the_official_one_does(
     assert (facts["imported"], facts["sha256"], facts["step"]) == ("pretrain_res.pkl", digest, 7)
 
 
+@pytest.mark.slow
 def test_every_array_of_resnet_200_2x_finds_its_place() -> None:
     params, state, numbers = constant_trees(200, 2)
     spec, weights = convert(params, state, "a test")
@@ -262,6 +263,7 @@ def test_every_array_of_resnet_200_2x_finds_its_place() -> None:
 
 
 # 250 million parameters: a quarter of a minute and 3 GB.
+@pytest.mark.slow
 def test_resnet_200_2x_computes_what_the_official_one_does() -> None:
     params, state = random_trees(200, 2)
     spec, weights = convert(params, state, "a test")
