@@ -48,10 +48,10 @@ def test_what_came_out_is_said_where_it_cannot_be_kept(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    def full_at_the_end(path: Path, value: object) -> None:
+    def full_at_the_end(path: Path, value: object, *, is_synced: bool = False) -> None:
         if path.name == "summary.json":
             raise OSError(28, "No space left on device", str(path))
-        write_json(path, value)
+        write_json(path, value, is_synced=is_synced)
 
     whole = pretrain(photographs, tmp_path / "whole", recipe=tiny(""), workers=0)
     with monkeypatch.context() as patch:
