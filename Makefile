@@ -11,11 +11,11 @@ test: $(READY)
 	.venv/bin/ruff check .
 	.venv/bin/ruff format --check .
 	.venv/bin/mypy
-	.venv/bin/pytest -n 2
+	.venv/bin/pytest -n 2 --dist loadgroup
 
 # What takes its time: signals and kills in every way, many processes, coverage of intervals, large networks.
 test-slow: $(READY)
-	.venv/bin/pytest -n 2 -m slow
+	.venv/bin/pytest -n 2 --dist loadgroup -m slow
 
 # The loop of somebody else: the same environment with Lightning and Accelerate beside, at the same versions otherwise.
 test-frameworks: .venv/ready-frameworks

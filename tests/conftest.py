@@ -5,6 +5,7 @@ import pickle
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -13,18 +14,38 @@ from PIL import Image
 from tests.ranks import Ranks
 from tests.weights.test_official import random_trees
 
+import byol
 from byol.data.image.augmentation import View
 from byol.data.image.views import TwoViews
 from byol.lab.tables import TABLES
+from byol.lab.trials import Trial
 from byol.model.encoder import ConvNet
 from byol.model.head import Mlp
 from byol.recipe.small import builtin
 from byol.recipe.spec import Recipe
 
 
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Keep the tests that need `ranks` in one process of pytest, so that there are two ranks and not four."""
+    for item in items:
+        if "ranks" in getattr(item, "fixturenames", ()):
+            item.add_marker(pytest.mark.xdist_group("ranks"))
+
+
 @pytest.fixture(autouse=True)
 def own_cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("BYOL_CACHE", str(tmp_path_factory.getbasetemp() / "cache"))
+
+
+@pytest.fixture(autouse=True)
+def few_workers(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where a test does not say how many processes read its files, as few do as can be.
+
+    To start one takes longer than to read the few files of a test, and what is read does not depend on them.
+    """
+    monkeypatch.setattr("byol.training.loop.usable_cores", lambda: 1)
+    monkeypatch.setattr("byol.evaluate.supervised.usable_cores", lambda: 0)
 
 
 @pytest.fixture(autouse=True, scope="session")
@@ -50,8 +71,6 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
     40 training and 20 test images of 8 px, light or dark; the run takes a second.
     """
-    import byol
-
     folder, random = tmp_path_factory.mktemp("made"), np.random.default_rng(0)
     for number in range(60):
         split, kind = ("test", "train")[number % 3 > 0], ("dark", "light")[number % 2]
@@ -82,7 +101,13 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def two_cells(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A table named "two" with two cells, for a laboratory that is through in seconds."""
+    """A table named "two" with two cells, whose runs are made in this process: a laboratory of seconds."""
+
+    def start(run: Trial, threads: int) -> SimpleNamespace:
+        byol.pretrain(None, run.path, recipe=run.recipe, workers=0)
+        return SimpleNamespace(poll=lambda: 0, returncode=0)
+
+    monkeypatch.setattr("byol.lab.laboratory.start", start)
     monkeypatch.setitem(
         TABLES,
         "two",

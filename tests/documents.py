@@ -13,7 +13,7 @@ is that file, for a shell block to run. Of a shell block every command is run: `
 
 So that this takes minutes and not days, and nothing else is changed:
 
-- the recipes of `SHORT` learn for one epoch of small batches of small views with small heads;
+- the recipes of `SHORT` learn for one epoch of small batches of small views with small networks;
 - protocols that train a network get the flags of `QUICK`.
 """
 
@@ -33,6 +33,7 @@ from PIL import Image
 
 from byol.cli import main
 from byol.data.image.views import TwoViews
+from byol.model.encoder import ConvNet
 from byol.model.head import Mlp
 from byol.recipe.spec import Recipe
 
@@ -118,6 +119,7 @@ def shortened(recipe: Recipe) -> Recipe:
         evaluation_size=24,
         projector=Mlp(hidden=16, out=8),
         predictor=Mlp(hidden=16, out=8),
+        encoder=ConvNet(widths=(8, 16)),
         batch_size=4,
         epochs=1,
         warmup_epochs=0,

@@ -81,6 +81,15 @@ def test_a_training_that_was_stopped_ends_as_if_it_had_not(
     assert (resumed.held_out, resumed.epochs) == (whole.held_out, whole.epochs) == ([[1.0], [3.0], [4.0]], 3)
 
 
+def test_processes_that_read_the_images_change_nothing(
+    training: Train, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    alone = training(WHOLE)
+    monkeypatch.setenv("BYOL_CACHE", str(tmp_path / "another"))
+    monkeypatch.setattr("byol.evaluate.supervised.usable_cores", lambda: 2)
+    assert is_same(state(alone.network), state(training(WHOLE).network))
+
+
 def test_a_finished_training_is_not_repeated(training: Train) -> None:
     first = training(WHOLE)
     again = training(WHOLE, None)

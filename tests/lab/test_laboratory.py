@@ -133,6 +133,7 @@ def test_a_run_that_was_stopped_half_way_is_continued_and_not_begun_again(
     assert "steps 4 to 6" in run.path.with_suffix(".log").read_text()
 
 
+@pytest.mark.slow
 def test_a_run_that_fails_for_another_reason_stops_the_laboratory_with_its_sentence(
     tiny: Callable[[Path | str], Recipe], thumbnails: Path, tmp_path: Path
 ) -> None:

@@ -31,7 +31,8 @@ def test_ours_have_the_strides_and_channels_that_they_say_and_the_last_map_is_th
     torch.manual_seed(0)
     encoder = spec.build().train(is_training)
     assert (encoder.strides, encoder.channels) == (strides, channels)
-    for size in (64, 57):
+    side = max(16, 2 * strides[-1])
+    for size in (side, side - 7):
         images = torch.randn(2, 3, size, size)
         maps = stages(encoder, images)
         assert tuple(maps) == strides
@@ -54,7 +55,6 @@ def test_an_encoder_is_built_for_images_of_any_number_of_channels(spec: Any, cha
 
 
 PYRAMID = (2, 4, 8, 16, 32)
-LARGE = {"swin_tiny_patch4_window7_224", "vgg11", "vit_b_16", "swin_t"}
 TIMM = {
     "resnet10t": (PYRAMID, (64, 64, 128, 256, 512)),
     "convnext_atto": ((4, 8, 16, 32), (40, 80, 160, 320)),
@@ -72,25 +72,19 @@ TORCHVISION = {
 }
 
 
-@pytest.mark.parametrize(
-    ("library", "name"),
-    [
-        pytest.param(*one, marks=pytest.mark.slow) if one[1] in LARGE else one
-        for one in [*product(["timm"], TIMM), *product(["tv"], TORCHVISION)]
-    ],
-)
+@pytest.mark.parametrize(("library", "name"), [*product(["timm"], TIMM), *product(["tv"], TORCHVISION)])
 def test_networks_of_timm_and_torchvision_give_their_maps(library: str, name: str) -> None:
     import torchvision
 
     known = TIMM if library == "timm" else TORCHVISION
-    torch.manual_seed(0)
-    network = (
-        Timm(name=name).build() if library == "timm" else torchvision.models.get_model(name, weights=None)
-    )
+    with torch.device("meta"):  # shapes alone
+        network = (
+            Timm(name=name).build() if library == "timm" else torchvision.models.get_model(name, weights=None)
+        )
     found = Stages(network.eval())
     assert (found.strides, found.channels) == known[name]
     with torch.no_grad():
-        maps = found(torch.randn(2, 3, 224, 224))
+        maps = found(torch.empty(2, 3, 224, 224, device="meta"))
     for output, stride, width in zip(maps, found.strides, found.channels, strict=True):
         assert output.shape == (2, width, 224 // stride, 224 // stride)
 

@@ -127,14 +127,14 @@ class Writes:
         return counted
 
 
-@pytest.mark.slow
+@pytest.mark.parametrize("every", [5, pytest.param(1, marks=pytest.mark.slow)])
 def test_a_run_that_is_killed_between_any_two_writes_goes_on_or_is_begun_again(
-    tiny: MakeRecipe, thumbnails: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    every: int, tiny: MakeRecipe, thumbnails: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     recipe = replace(tiny(""), epochs=1, warmup_epochs=0)
     whole = RunFolder(pretrain(thumbnails, tmp_path / "whole", recipe=recipe).path).encoder.read_bytes()
     out, ways = tmp_path / "run", []
-    for last in range(100):
+    for last in range(0, 100, every):
         writes = Writes(out, last)
         with monkeypatch.context() as patched:
             patched.setattr(Path, "replace", writes(Path.replace))
