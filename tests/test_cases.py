@@ -1033,7 +1033,7 @@ def test_16_little_shared_memory_ends_in_a_sentence(recipe: Path, tmp_path: Path
     byol_words = f"{sys.executable} -m byol pretrain {recipe} {flags}"
     script = f"mount -t tmpfs -o size=2m tmpfs /dev/shm; OMP_NUM_THREADS=1 exec {byol_words}"
     done = subprocess.run(
-        ["unshare", "-rm", "sh", "-c", script], capture_output=True, text=True, timeout=60, check=False
+        ["unshare", "-rm", "sh", "-c", script], capture_output=True, text=True, timeout=110, check=False
     )
     assert "Traceback" not in done.stderr, done.stderr
     if done.returncode:  # it may also do with less
