@@ -63,8 +63,26 @@ def test_what_is_no_run_is_told(tmp_path: Path) -> None:
         Run(tmp_path)
 
 
-def test_a_damaged_summary_is_one_sentence(made: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("text", ["[", "{}", "[1]", '{"recipe": 3}', "[" * 100_000, "\\udcff"])
+def test_a_damaged_summary_is_one_sentence(text: str, made: Path, tmp_path: Path) -> None:
     run = Path(shutil.copytree(made / "run", tmp_path / "run"))
-    (run / "summary.json").write_text("[")
+    (run / "summary.json").write_text(text)
     with pytest.raises(UserError, match=r"summary\.json is damaged"):
         Run(run).sentence()
+
+
+def test_a_summary_with_a_number_of_another_type_is_damaged(made: Path, tmp_path: Path) -> None:
+    run = Path(shutil.copytree(made / "run", tmp_path / "run"))
+    summary = Run(run).summary
+    for name in ("knn_top1", "wall_seconds"):
+        (run / "summary.json").write_text(json.dumps({**summary, name: "many"}))
+        with pytest.raises(UserError, match=f"{name} is 'many'; write it again"):
+            Run(run).table()
+
+
+def test_a_run_whose_records_were_deleted_is_shown_without_them(made: Path, tmp_path: Path) -> None:
+    run = Path(shutil.copytree(made / "run", tmp_path / "run"))
+    summary = {"recipe": "tiny", "epochs": 2, "wall_seconds": 1.0}
+    (run / "summary.json").write_text(json.dumps(summary | {"loss": None, "feature_spread": None}))
+    assert "feature spread -, and no labels" in Run(run).sentence()
+    assert Run(run).table()[1:] == [["loss", "-"], ["feature spread", "-"], ["effective rank", "-"]]

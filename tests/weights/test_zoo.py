@@ -1,6 +1,8 @@
 import zipfile
+from contextlib import suppress
 from pathlib import Path
 
+import numpy as np
 import pytest
 import timm
 import torch
@@ -8,6 +10,7 @@ import torchvision
 from safetensors.torch import save_file
 from torch import nn
 
+import byol
 from byol.data.image.preprocessing import Preprocessing
 from byol.errors import UserError
 from byol.model.encoder import without_classifier
@@ -167,13 +170,14 @@ def test_a_network_with_auxiliary_outputs_has_one_output_also_while_it_learns() 
     assert network.train()(torch.zeros(2, 3, 64, 64)).shape == (2, 1024)
 
 
-@pytest.mark.parametrize("kind", ["lists", "dictionaries", "tuples"])
+@pytest.mark.parametrize("kind", ["lists", "dictionaries", "tuples", "keys"])
 def test_a_deep_checkpoint_is_one_sentence(kind: str, tmp_path: Path) -> None:
     n = 100_000
     deep = {
         "lists": b"]" * n + b"a" * (n - 1),
         "dictionaries": b"}X\x01\x00\x00\x00a" * n + b"K\x01" + b"s" * n,
         "tuples": b"K\x01" + b"\x85" * n,
+        "keys": b"}K\x01" + b"\x85" * n + b"K\x01s",
     }
     pickled = b"\x80\x02" + deep[kind] + b"."
     whole, file = tmp_path / "whole.pth", tmp_path / "deep.pth"
@@ -183,3 +187,28 @@ def test_a_deep_checkpoint_is_one_sentence(kind: str, tmp_path: Path) -> None:
             written.writestr(name, pickled if name.endswith("data.pkl") else read.read(name))
     with pytest.raises(UserError, match=r"deep\.pth (does not hold|cannot be read)"):
         load(f"timm:resnet10t@{file}")
+
+
+@pytest.mark.parametrize(("format", "suffix"), [("torch", ".pth"), ("safetensors", ".safetensors")])
+def test_a_flipped_bit_of_an_exported_encoder_is_not_silent(format: str, suffix: str, tmp_path: Path) -> None:
+    file = tmp_path / f"weights{suffix}"
+    byol.export(load("timm:resnet10t@" + str(_saved(tmp_path))), file, format=format)
+    name, data = f"timm:resnet10t@{file}", bytearray(file.read_bytes())
+    whole = load(name).fingerprint()
+    for place in np.linspace(200, len(data) - 1, 9).astype(int).tolist():
+        data[place] ^= 4
+        file.write_bytes(data)
+        with suppress(UserError):
+            assert load(name).fingerprint() == whole, place
+        data[place] ^= 4
+    data[len(data) // 2] ^= 1
+    file.write_bytes(data)
+    with pytest.raises(UserError, match=r"is damaged at|its digest differs"):
+        load(name)
+
+
+def _saved(folder: Path) -> Path:
+    """Return a checkpoint of a small network, whose weights were drawn."""
+    torch.manual_seed(0)
+    torch.save(timm.create_model("resnet10t", num_classes=0).state_dict(), folder / "drawn.pth")
+    return folder / "drawn.pth"

@@ -18,6 +18,15 @@ if TYPE_CHECKING:
 
     from byol.weights.pretrained import Pretrained
 
+_NUMBER = int | float
+_ALWAYS = {"recipe": str, "epochs": _NUMBER, "wall_seconds": _NUMBER}  # what a summary holds
+_LABELLED = {
+    **dict.fromkeys(("knn_top1", "knn_top1_random", "knn_top1_pixels"), _NUMBER),
+    **dict.fromkeys(("knn_top1_start", "online_classifier_top1"), _NUMBER | None),
+    "online_classifier_judged_on": str,
+}
+_UNLABELLED = dict.fromkeys(("loss", "feature_spread", "effective_rank"), _NUMBER | None)
+
 
 @dataclass(frozen=True, init=False)
 class Run:
@@ -59,14 +68,22 @@ class Run:
         """What came out, as in `summary.json`.
 
         Raises:
-            UserError: the run is not finished.
+            UserError: the run is not finished, or its summary is damaged.
         """
         if not self.is_finished:
             raise UserError(
                 f"{self.path} is not finished; continue it with: byol pretrain --resume "
                 f"{shlex.quote(str(self.path))}"
             )
-        return read_json(self._folder.summary)
+        found = read_json(self._folder.summary)
+        wanted = _ALWAYS | (_LABELLED if "knn_top1" in found else _UNLABELLED)
+        for name, kind in wanted.items():
+            if not isinstance(value := found.get(name), kind):
+                raise UserError(
+                    f"{self._folder.summary} is damaged: {name} is {value!r:.80}; write it again with byol "
+                    f"pretrain --resume {shlex.quote(str(self.path))}."
+                )
+        return found
 
     @property
     def records(self) -> list[dict[str, Any]]:
@@ -96,7 +113,10 @@ class Run:
         found = self.summary
         if "knn_top1" not in found:
             names = ("loss", "feature_spread", "effective_rank")
-            return [["at the end", ""], *([name.replace("_", " "), f"{found[name]:.3f}"] for name in names)]
+            return [
+                ["at the end", ""],
+                *([name.replace("_", " "), _shown(found.get(name), 3)] for name in names),
+            ]
         judged_on = found["online_classifier_judged_on"]
         rows = {
             "random initialization": "knn_top1_random",
@@ -117,7 +137,7 @@ class Run:
             return f"{self.path} is not finished; its last record is of step {max(steps, default=0):,}."
         found = self.summary
         if self.value is None:
-            judged = f"feature spread {found['feature_spread']:.2f}, and no labels to judge by"
+            judged = f"feature spread {_shown(found['feature_spread'], 2)}, and no labels to judge by"
         else:
             start = f"at the start {found['knn_top1_start']:.1f}, " if "knn_top1_start" in found else ""
             judged = (
@@ -130,3 +150,8 @@ class Run:
     def to_json(self) -> dict[str, Any]:
         """Return the summary, and the headline number under "value"."""
         return {**self.summary, "value": self.value}
+
+
+def _shown(value: float | None, digits: int) -> str:
+    """Return a number, or "-" where the records that it was taken from had been deleted."""
+    return "-" if value is None else f"{value:.{digits}f}"

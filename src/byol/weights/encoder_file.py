@@ -16,7 +16,8 @@ from byol.system.files import whole_file
 
 _Spec = TypeAdapter[EncoderSpec](EncoderSpec)
 _METADATA, _DIGEST = "__metadata__", "digest"
-_BEFORE_DIGESTS = {"format", "architecture", "preprocessing"}  # all that older files say
+_OURS = {"architecture", "preprocessing"}  # what no other library's files say
+_BEFORE_DIGESTS = {"format", *_OURS}  # all that older files say
 _LENGTH = 8  # bytes that say how long the header is
 
 
@@ -70,13 +71,7 @@ def read_encoder(path: Path) -> tuple[dict[str, Tensor], EncoderSpec | None, Pre
 
     try:
         data = path.read_bytes()
-        header, content = _parts(data)
-        metadata = header[_METADATA]
-        known = metadata.get(_DIGEST)
-        if known is None and not metadata.keys() <= _BEFORE_DIGESTS:
-            raise ValueError("it has lost its digest")
-        if known is not None and known != _digest(header, content):
-            raise ValueError("its digest differs")
+        metadata = checked(data)
         is_custom = json.loads(metadata["architecture"])["kind"] == "custom"
         spec = None if is_custom else _Spec.validate_json(metadata["architecture"], strict=True)
         return load(data), spec, Preprocessing.from_json(json.loads(metadata["preprocessing"]))
@@ -85,6 +80,23 @@ def read_encoder(path: Path) -> tuple[dict[str, Tensor], EncoderSpec | None, Pre
             f"{path} is not an encoder that byol wrote, or it is damaged: take a copy of it, or let the run "
             "write it again with byol pretrain --resume RUN."
         ) from error
+
+
+def checked(data: bytes) -> dict[str, str]:
+    """Return the metadata of a safetensors file. One that `save_encoder` wrote is compared with its digest.
+
+    Raises:
+        ValueError: it is no such file, or it has changed since.
+        RecursionError: its header is nested too deep.
+    """
+    header, content = _parts(data)
+    metadata: dict[str, str] = header.get(_METADATA, {})
+    if not isinstance(metadata, dict):
+        raise ValueError("the metadata are no JSON object")
+    has_digest = metadata.keys() >= _OURS and not metadata.keys() <= _BEFORE_DIGESTS
+    if has_digest and metadata.get(_DIGEST) != _digest(header, content):
+        raise ValueError("its digest differs, or is lost")
+    return metadata
 
 
 def _parts(data: bytes) -> tuple[dict[str, Any], memoryview]:

@@ -5,6 +5,8 @@ weights of a checkpoint instead, and `#PREFIX` says which of the networks in it,
 """
 
 import pickle
+import zipfile
+import zlib
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +19,7 @@ from byol.data.image.preprocessing import Preprocessing
 from byol.errors import UserError
 from byol.model.encoder import Timm, Torchvision, without_classifier
 from byol.system.home import expanded
+from byol.weights.encoder_file import checked
 from byol.weights.matching import load_weights
 
 
@@ -117,6 +120,8 @@ _DEEPEST = 50  # dictionaries that one looks into for the weights of a network
 # What torch and pickle raise at files that are cut short or something else altogether.
 _UNREADABLE = (
     pickle.UnpicklingError,
+    zipfile.BadZipFile,
+    zlib.error,
     RuntimeError,
     OSError,
     EOFError,
@@ -135,20 +140,41 @@ def _tensors(file: Path) -> dict[str, Tensor]:
         raise UserError(f"there is no checkpoint at {file}.")
     if file.suffix == ".safetensors":
         from safetensors import SafetensorError
-        from safetensors.torch import load_file
+        from safetensors.torch import load
 
         try:
-            return load_file(file)
-        except SafetensorError as error:
-            raise UserError(f"{file} cannot be read as safetensors: {error}.") from error
+            data = file.read_bytes()
+            checked(data)
+            return load(data)
+        except (SafetensorError, ValueError, RecursionError) as error:
+            raise UserError(f"{file} cannot be read as safetensors: {_first_line(error)}.") from error
     try:
+        _refuse_damaged(file)
         content = torch.load(file, map_location="cpu", weights_only=True)
+    except UserError:
+        raise
     except _UNREADABLE as error:
         raise UserError(
             f"{file} cannot be read as weights alone ({type(error).__name__}); save the state_dict of "
             "the network with torch.save."
         ) from error
     return dict(_flattened(content))
+
+
+def _refuse_damaged(file: Path) -> None:
+    """Compare a checkpoint with the checksums that `torch.save` writes into it and `torch.load` passes over.
+
+    This takes 0.1 s for 200 MB. Files from before torch 1.6 have none.
+
+    Raises:
+        UserError: a bit of it has turned.
+        OSError, zipfile.BadZipFile: it cannot be read.
+    """
+    if zipfile.is_zipfile(file):
+        with zipfile.ZipFile(file) as records:
+            damaged = records.testzip()
+        if damaged is not None:
+            raise UserError(f"{file} is damaged at {damaged}: take a copy of it.")
 
 
 def _flattened(content: Any) -> Iterator[tuple[str, Tensor]]:
@@ -159,7 +185,8 @@ def _flattened(content: Any) -> Iterator[tuple[str, Tensor]]:
         if isinstance(value, Tensor):
             yield path, value
         elif isinstance(value, Mapping) and path.count(".") < _DEEPEST:
-            inner = [(f"{path}.{key}" if path else str(key), one) for key, one in value.items()]
+            named = [(key, one) for key, one in value.items() if isinstance(key, str | int)]
+            inner = [(f"{path}.{key}" if path else str(key), one) for key, one in named]
             left += reversed(inner)
 
 
