@@ -2,6 +2,7 @@
 
 import json
 import pickle
+import signal
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -23,6 +24,10 @@ from byol.model.encoder import ConvNet
 from byol.model.head import Mlp
 from byol.recipe.small import builtin
 from byol.recipe.spec import Recipe
+
+
+# A shell that starts the tests in the background lets them ignore Ctrl-C, and so whatever they start.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.hookimpl(tryfirst=True)

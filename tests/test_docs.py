@@ -17,7 +17,13 @@ from byol.evaluate.unlabelled import Unlabelled
 from byol.recipe.names import RECIPES
 from byol.recipe.spec import Recipe
 
-SLOW = {f"docs/{page}.md" for page in ("evaluation", "guides/many-processes", "guides/your-own-loop")}
+SLOW = {
+    f"docs/{page}.md"
+    for page in (
+        *("evaluation", "guides/did-it-help", "guides/many-processes", "guides/your-own-loop"),
+        "guides/your-photos",
+    )
+}
 WITH_CODE = [page for page in pages() if any(block.is_run for block in blocks(page))]
 FRAMEWORKS = ("needs lightning", "needs accelerate")
 MAKES_RUN = re.compile(r'byol\.pretrain\([^)]*, "RUN"|--out RUN\b')

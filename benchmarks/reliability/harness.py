@@ -54,6 +54,8 @@ def options(description: str | None, count: int) -> argparse.ArgumentParser:
         description: the docstring of the campaign.
         count: how many cases the whole campaign has.
     """
+    # A shell that starts a campaign in the background lets it ignore Ctrl-C, and so whatever it starts.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     asked = argparse.ArgumentParser(
         description=description, formatter_class=argparse.RawDescriptionHelpFormatter
     )

@@ -78,6 +78,7 @@ def test_mean_average_precision_equals_the_slow_one_and_leaves_empty_classes_out
     assert VocMap([scores], labels).of(all_of(labels)) == pytest.approx(100 * expected)
 
 
+@pytest.mark.slow
 def test_the_interval_covers_the_truth_in_95_of_100_samples() -> None:
     """A thousand samples of 500 images from a world in which 70 % are right."""
     random = np.random.default_rng(0)
@@ -91,6 +92,7 @@ def test_the_interval_covers_the_truth_in_95_of_100_samples() -> None:
     assert 930 <= covered <= 970
 
 
+@pytest.mark.slow
 def test_the_interval_of_a_mean_per_class_covers_too() -> None:
     """Two classes of unequal size, 90 % and 50 % right: 70 % on the average of the classes."""
     random = np.random.default_rng(1)

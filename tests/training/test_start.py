@@ -148,7 +148,7 @@ def test_targets_that_do_not_follow_stay_what_they_are(
     assert any(key.startswith("target.") for key in states[0]) == isinstance(target, Fixed)
 
 
-@pytest.mark.parametrize("library", ["torchvision", "timm"])
+@pytest.mark.parametrize("library", ["torchvision", pytest.param("timm", marks=pytest.mark.slow)])
 def test_networks_of_other_libraries_are_named_with_a_file(
     library: str, images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
