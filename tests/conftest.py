@@ -25,7 +25,6 @@ from byol.model.head import Mlp
 from byol.recipe.small import builtin
 from byol.recipe.spec import Recipe
 
-
 # A shell that starts the tests in the background lets them ignore Ctrl-C, and so whatever they start.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
