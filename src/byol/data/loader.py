@@ -5,11 +5,9 @@ what they are and what a view of them is, set and views know.
 """
 
 import math
-import traceback
 from collections.abc import Callable, Generator, Iterator
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Generic, TypeVar
 
 import numpy as np
@@ -18,7 +16,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from byol.data.order import Order
-from byol.data.unreadable import Bad, refuse_many_bad
+from byol.data.unreadable import Bad, refuse_many_bad, unexpected
 from byol.data.views import Crops, Items, Views
 from byol.data.workers import in_workers
 from byol.errors import UserError
@@ -200,12 +198,7 @@ class _Cutter(Generic[S]):
             except Exception as again:
                 where, error = self.images.name(i), again
                 break
-        frame = traceback.extract_tb(error.__traceback__)[-1]
-        told = f"{type(error).__name__}: {error}".rstrip(": ")
-        return UserError(
-            f"reading {where} raised {told} ({Path(frame.filename).name}, line {frame.lineno}): repair the "
-            "image or the code that reads it, or leave the image out."
-        )
+        return unexpected(where, error)
 
     def finish(self, cut: Cut) -> Cut:
         """Return the same with the views in place of what was cut out."""

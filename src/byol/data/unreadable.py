@@ -1,6 +1,8 @@
 """Items that cannot be used: what they are called, why, and how many a set may have."""
 
+import traceback
 from collections.abc import Collection
+from pathlib import Path
 from typing import NamedTuple
 
 from byol.errors import UserError
@@ -22,6 +24,16 @@ class Bad(NamedTuple):
 
     def __str__(self) -> str:
         return f"{self.name} ({self.reason})"
+
+
+def unexpected(name: str, error: Exception) -> UserError:
+    """Return a sentence on what reading an item has raised, which nobody expected of it."""
+    frame = traceback.extract_tb(error.__traceback__)[-1]
+    told = f"{type(error).__name__}: {error}".rstrip(": ")
+    return UserError(
+        f"reading {name} raised {told} ({Path(frame.filename).name}, line {frame.lineno}): repair the "
+        "image or the code that reads it, or leave the image out."
+    )
 
 
 def refuse_many_bad(bad: Collection[Bad], length: int) -> None:

@@ -221,3 +221,16 @@ def test_it_goes_to_a_worker_and_is_asked_by_one_thread_at_a_time() -> None:
     again = pickle.loads(pickle.dumps(DatasetIndex(Listed(list(PIXELS), targets=list(range(6))))))
     assert again.bytes(2) == PIXELS[2].tobytes()
     assert labels_of(again) == list(range(6))
+
+
+def test_what_a_set_raises_is_a_sentence_that_names_the_item_and_the_place() -> None:
+    class Breaks(Listed):
+        def __getitem__(self, i: int) -> Any:
+            return self.items[i] if i != 2 else dict[str, int]()["no such key"]
+
+    index = DatasetIndex(Breaks(list(PIXELS)))
+    with pytest.raises(
+        UserError, match=r"^reading 2 raised KeyError: 'no such key' \(test_dataset.py, line \d+\)"
+    ):
+        index.open(2).read()
+    assert index.open(3).read()[0].shape == (5, 4, 3)

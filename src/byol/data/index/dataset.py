@@ -20,6 +20,7 @@ from byol.data.image.decode import Decoded
 from byol.data.image.depth import Deep, PixelRange
 from byol.data.image.given import VALUES, deep_of, kind, one
 from byol.data.image.kinds import UndecodableImage
+from byol.data.unreadable import unexpected
 from byol.errors import UserError
 from byol.system.digest import digest, number_digest
 
@@ -142,6 +143,8 @@ class DatasetIndex:
                 return self._dataset[i]
             except OSError as error:  # Pillow's word for a file that is missing, damaged or no image
                 raise UndecodableImage(f"item {i} of {self.root} cannot be read: {error}") from error
+            except Exception as error:  # the code is the user's, and may raise anything
+                raise unexpected(self.name(i), error) from error
 
     def _first(self) -> Any:
         """Return the first item that can be read, and make sure that it is a picture."""
