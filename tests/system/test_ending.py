@@ -49,7 +49,10 @@ def started(busy: str) -> "subprocess.Popen[str]":
 def ended(running: "subprocess.Popen[str]", within: float) -> str:
     """Return what a process said that ends soon."""
     begun = time.monotonic()
-    said = running.communicate(timeout=60)[1]
+    try:
+        said = running.communicate(timeout=60)[1]
+    finally:
+        running.kill()  # where it has not ended, it would go on for ever
     assert time.monotonic() - begun < within
     return said
 

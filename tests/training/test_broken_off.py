@@ -106,6 +106,27 @@ def test_what_a_set_of_ones_own_raises_is_a_sentence_that_names_the_item(
     assert resume(tmp_path / "run", data=images, workers=workers).summary["steps"] == 65
 
 
+def test_what_a_set_raises_while_it_is_judged_does_not_lose_the_steps_before(
+    tiny: MakeRecipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    images, recipe = Pictures(tmp_path / "breaks"), tiny("")
+    scores = byol.training.watch.Judge.scores
+
+    def broken(*args: Any, **kwargs: Any) -> Any:
+        images.breaks.touch()
+        return scores(*args, **kwargs)
+
+    with monkeypatch.context() as patched:
+        patched.setattr("byol.training.watch.Judge.scores", broken)
+        with pytest.raises(
+            UserError, match=r"^reading 7 raised ZeroDivisionError.* saved; continue with: byol"
+        ):
+            pretrain(images, tmp_path / "run", recipe=recipe, workers=0)
+    assert step_of(tmp_path / "run") == 1  # of 13, which are all judged
+    images.breaks.unlink()
+    assert resume(tmp_path / "run", data=images, workers=0).summary["steps"] == 13
+
+
 def test_a_run_that_ends_before_it_has_learned_anything_says_why(
     tiny: MakeRecipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -138,7 +138,7 @@ def in_step(
     with closing(stream):
         while True:
             batch = None
-            with _broken_off(), processes.agreed():
+            with as_broken_off(), processes.agreed():
                 batch = next(stream, None)
                 if batch is not None and processes.world_size > 1 and len(batch.index) < at_least:
                     raise UserError(
@@ -154,7 +154,7 @@ def in_step(
 
 
 @contextmanager
-def _broken_off() -> Iterator[None]:
+def as_broken_off() -> Iterator[None]:
     """Context that raises a `UserError` as `BrokenOff`."""
     try:
         yield

@@ -1,4 +1,4 @@
-"""What becomes of a run whose images stop coming: it saves itself before it says why."""
+"""What becomes of a run whose images cannot be read any more: it saves itself before it says why."""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager

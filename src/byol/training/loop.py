@@ -8,7 +8,7 @@ import torch
 
 from byol.algorithm import Branch, bootstrap_step
 from byol.data.images import Images
-from byol.data.loader import Batch, batches, in_step
+from byol.data.loader import Batch, as_broken_off, batches, in_step
 from byol.data.opening import open_data
 from byol.data.splits import say_notes, to_learn_from
 from byol.data.unreadable import Bad
@@ -141,7 +141,7 @@ def train(asked: Request) -> Run:
                         progress.say(warning)
 
                 if judge.has_labels and timeline.is_judged(step):
-                    with watch.aside():
+                    with watch.aside(), as_broken_off():
                         scores = processes.on_rank_zero(judge.scores, learner, quick=True)
                     with processes.agreed():
                         recorder.write("knn", step, **scores)
