@@ -43,12 +43,12 @@ LAYERS = [  # a module imports only rows below its own, or its own row's folder
     {"evaluate.judging", "recipe.names"},
     {"lab.tables", "recipe.imagenet", "recipe.small", "training.timeline"},
     {"lab.changes", "recipe.cifar10", "weights.haiku", "weights.pickled"},
-    {"evaluate.measured", "evaluate.result"},
+    {"evaluate.given", "evaluate.measured", "evaluate.result"},
     {"evaluate.protocol.table"},
     {"evaluate.protocol.few_labels"},
     {"evaluate.protocol.finetune", "evaluate.protocol.knn", "evaluate.protocol.linear"}
     | {"evaluate.protocol.linear_sgd", "evaluate.protocol.retrain"},
-    {"evaluate.protocol.rows", "evaluate.protocol.settings", "evaluate.protocol.sweep"},
+    {"evaluate.baselines", "evaluate.protocol.rows", "evaluate.protocol.settings", "evaluate.protocol.sweep"},
     {"evaluate.protocol.slot"},
     {"evaluate.knn", "evaluate.supervised", "evaluate.unlabelled", "recipe.spec", "training.classifier"},
     {
@@ -68,7 +68,7 @@ LAYERS = [  # a module imports only rows below its own, or its own row's folder
     {"data.image.views", "data.opening"},
     {"data.index.archive", "data.splits"},
     {"data.builtin", "data.image.augmentation", "data.image.preprocessing", "data.in_memory"},
-    {"data.image.distort", "data.image.raw", "data.images"},
+    {"data.image.distort", "data.image.histograms", "data.image.raw", "data.images"},
     {"data.index.dataset", "data.index.folder", "data.index.listing", "data.index.meaning"}
     | {"data.index.packfile"},
     {"data.index.rows"},
@@ -92,7 +92,7 @@ LAYERS = [  # a module imports only rows below its own, or its own row's folder
     {"model.encoder"},
     {"model.resnet"},
     {"algorithm", "model.head", "model.initialization"},
-    {"model.norm", "model.synchronized", "objective", "schedule"},
+    {"model.batch_statistics", "model.norm", "model.synchronized", "objective", "schedule"},
     {"lab.machine", "page.plots"},
     {"run.checkpoint", "run.folder", "run.provenance", "system.processes"},
     {"run.record", "system.collective", "system.device"},

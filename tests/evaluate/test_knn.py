@@ -5,6 +5,7 @@ from sklearn.neighbors import KNeighborsClassifier
 from torch.nn import functional as F
 
 from byol.data.image.preprocessing import Preprocessing
+from byol.data.image.raw import RawPixels
 from byol.data.images import InMemory
 from byol.errors import UserError
 from byol.evaluate.knn import knn_scores, knn_top1, nearest, top1
@@ -94,7 +95,7 @@ def test_accuracy_of_an_image_set_needs_labels_and_uses_them() -> None:
     plain = Preprocessing(size=16).unnormalized()
     train = InMemory(images[:30], labels[:30], ("a", "b"))
     test = InMemory(images[30:], labels[30:], ("a", "b"))
-    assert knn_top1(plain.raw(), train, test, plain, k=5) == 100.0
-    assert knn_top1(plain.raw(), train, None, plain, k=5) == 100.0
+    assert knn_top1(RawPixels(), train, test, plain, k=5) == 100.0
+    assert knn_top1(RawPixels(), train, None, plain, k=5) == 100.0
     with pytest.raises(UserError, match="labels"):
-        knn_top1(plain.raw(), InMemory(images), None, plain)
+        knn_top1(RawPixels(), InMemory(images), None, plain)

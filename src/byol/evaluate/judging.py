@@ -1,11 +1,9 @@
 """`judge`, `transfer`, `compare`, `measure`: an encoder, images and a protocol in, a result out."""
 
 import json
-import os
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, is_dataclass
-from pathlib import Path
 from typing import Any, TypeVar
 
 import numpy as np
@@ -13,7 +11,9 @@ import numpy as np
 from byol.data.opening import Data, open_data
 from byol.data.splits import say_notes
 from byol.errors import UserError, refuse_seed
+from byol.evaluate.baselines import at_random
 from byol.evaluate.features import encode_with
+from byol.evaluate.given import Encoder, file_result, opened
 from byol.evaluate.measured import Measured
 from byol.evaluate.metrics import difference, estimate
 from byol.evaluate.protocol.finetune import FineTune
@@ -24,16 +24,12 @@ from byol.evaluate.result import Comparison, Result, Row, Transfer
 from byol.evaluate.statistics import sample_std
 from byol.evaluate.task import Task, data_name, open_task
 from byol.evaluate.unlabelled import unlabelled
-from byol.model.encoder import in_eval_mode, representation_dim
-from byol.run.folder import RunFolder
+from byol.model.encoder import in_eval_mode
 from byol.run.provenance import provenance
 from byol.system.device import pick_device
-from byol.system.files import append_line
-from byol.system.home import expanded
 from byol.system.progress import Progress
-from byol.weights.pretrained import Pretrained, load
+from byol.weights.pretrained import Pretrained
 
-Encoder = str | os.PathLike[str] | Pretrained  # what `byol.load` opens, a `Run` among them, or has opened
 Value = TypeVar("Value")
 
 
@@ -66,13 +62,13 @@ def judge(
     started = time.perf_counter()
     refuse_seed(seed)
     settings = _settings(protocol)
-    subject, *others = map(_opened, (encoder, *_several("against", against)))
+    subject, *others = map(opened, (encoder, *_several("against", against)))
     task = open_task(data, test, subject.preprocessing.pixel_range)
     with Progress() as progress, in_eval_mode(subject, *others):
         for warning in (*task.notes, *task.warnings):
             progress.say(f"note: {warning}")
         context = Context(pick_device(), progress, seed)
-        encoders = [subject, *protocol.baselines(subject, seed), *others]
+        encoders = [subject, *protocol.baselines(subject, task, context), *others]
         outcomes, rows = zip(*_judged(protocol, encoders, task, context), strict=True)
         first = outcomes[0]
         metrics = task.metrics(first.scores, task.judged.labels[first.positions])
@@ -94,7 +90,7 @@ def judge(
             provenance=provenance(device=str(context.device.device), precision=context.device.precision),
             seconds=time.perf_counter() - started,
         )
-        _file(encoder, result.to_json(), progress)
+        file_result(encoder, result.to_json(), progress)
     return result
 
 
@@ -128,7 +124,7 @@ def transfer(
     refuse_seed(seed)
     others = _several("against", against)
     for given in (encoder, *others):  # what is missing is told now, not after an hour of the first set
-        _opened(given)
+        opened(given)
     for one in sets:
         open_task(one)
     return Transfer(
@@ -190,13 +186,14 @@ def measure(
     """
     started = time.perf_counter()
     refuse_seed(seed)
-    subject, *others = map(_opened, (encoder, *_several("against", against)))
-    encoders = [subject, subject.fresh(seed), *others]
+    subject, *others = map(opened, (encoder, *_several("against", against)))
     sets = open_data(data, pixel_range=subject.preprocessing.pixel_range)
     images = next(sets[split] for split in ("test", "val", "train") if split in sets)
     device, rows = pick_device(), []
     with Progress() as progress, in_eval_mode(subject, *others):
         say_notes(sets, progress)
+        context = Context(device, progress, seed)
+        encoders = [subject, at_random(subject, sets.get("train", images), context), *others]
         for one in encoders:
             progress.say(f"measuring {one.name}")
             encode = encode_with(one, device)
@@ -210,7 +207,7 @@ def measure(
             provenance=provenance(device=str(device.device), precision=device.precision),
             seconds=time.perf_counter() - started,
         )
-        _file(encoder, result.to_json(), progress)
+        file_result(encoder, result.to_json(), progress)
     return result
 
 
@@ -272,29 +269,3 @@ def _several(name: str, values: Sequence[Value]) -> Sequence[Value]:
     if not isinstance(values, Sequence):
         raise UserError(f"{name} is a {type(values).__name__} alone; give a list.")
     return values
-
-
-def _opened(encoder: Encoder) -> Pretrained:
-    opened = encoder if isinstance(encoder, Pretrained) else load(_named(encoder))
-    representation_dim(opened.encoder, opened.preprocessing.shape)  # refuses what is not (B, D)
-    return opened
-
-
-def _named(encoder: str | os.PathLike[str]) -> str:
-    """Return the path or name of an encoder as it was given, but for `~`, which is home."""
-    if not isinstance(encoder, str | os.PathLike):
-        return encoder  # what is none `load` refuses
-    name = os.fspath(encoder)
-    return str(expanded(name)) if name.startswith("~") else name
-
-
-def _file(encoder: Encoder, value: dict[str, Any], progress: Progress) -> None:
-    """Add a line to the results of a run, where the encoder is that of one; trouble there loses nothing."""
-    if isinstance(encoder, Pretrained) or not Path(_named(encoder)).is_dir():
-        return
-    path = RunFolder(Path(_named(encoder))).results / "results.jsonl"
-    try:  # a protocol of somebody's own may have chosen NumPy numbers or paths, which JSON does not know
-        plain = json.dumps(value, default=lambda it: it.tolist() if hasattr(it, "tolist") else str(it))
-        append_line(path, plain)
-    except OSError as error:
-        progress.say(f"note: the result was not filed in {path}: {error.strerror or error}.")

@@ -63,7 +63,12 @@ def _curves(axes: Any, events: list[dict[str, Any]]) -> None:
         steps = [event["step"] for event in judged]
         axes.plot(steps, [event["knn_top1"] for event in judged], marker=".", label="this encoder")
         last = judged[-1]
-        draw_baselines(axes.axhline, pixels=last["knn_top1_pixels"], random=last["knn_top1_random"])
+        draw_baselines(
+            axes.axhline,
+            pixels=last["knn_top1_pixels"],
+            random=last["knn_top1_random"],
+            histograms=last.get("knn_top1_histograms"),
+        )
         label(axes, x="step", y="kNN top-1, % (part of the images)")
         axes.legend(fontsize=7, loc="best")
     else:

@@ -16,16 +16,21 @@ def new_figure(width: float, height: float) -> Any:
     return Figure(figsize=(width, height), layout="constrained")
 
 
-def draw_baselines(draw: Callable[..., object], *, pixels: float, random: float) -> None:
+def draw_baselines(
+    draw: Callable[..., object], *, pixels: float, random: float, histograms: float | None = None
+) -> None:
     """Draw what an encoder has to beat.
 
     Args:
         draw: `axes.axhline` or `axes.axvline`.
         pixels: score of raw pixels.
         random: score of the random initialization.
+        histograms: score of histograms of colors and gradients; None where they were not judged.
     """
     draw(pixels, linestyle="--", color="C1", label="raw pixels")
     draw(random, linestyle=":", color="C2", label="random initialization")
+    if histograms is not None:
+        draw(histograms, linestyle="-.", color="C3", label="histograms")
 
 
 def title(axes: Any, text: str) -> None:

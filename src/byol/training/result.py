@@ -22,7 +22,7 @@ _NUMBER = int | float
 _ALWAYS = {"recipe": str, "epochs": _NUMBER, "wall_seconds": _NUMBER}  # what a summary holds
 _LABELLED = {
     **dict.fromkeys(("knn_top1", "knn_top1_random", "knn_top1_pixels"), _NUMBER),
-    **dict.fromkeys(("knn_top1_start", "online_classifier_top1"), _NUMBER | None),
+    **dict.fromkeys(("knn_top1_start", "knn_top1_histograms", "online_classifier_top1"), _NUMBER | None),
     "online_classifier_judged_on": str,
 }
 _UNLABELLED = dict.fromkeys(("loss", "feature_spread", "effective_rank"), _NUMBER | None)
@@ -121,6 +121,7 @@ class Run:
         rows = {
             "random initialization": "knn_top1_random",
             "raw pixels": "knn_top1_pixels",
+            "histograms of colors and gradients": "knn_top1_histograms",
             "the weights that it started from": "knn_top1_start",
             "this encoder": "knn_top1",
             f"online classifier (labels reach it alone), on {judged_on}": "online_classifier_top1",

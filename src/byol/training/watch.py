@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from byol.data.image.preprocessing import Preprocessing
 from byol.data.images import Images
 from byol.data.splits import to_learn_from
+from byol.evaluate.baselines import estimate_statistics
 from byol.evaluate.features import Encode, features
 from byol.evaluate.knn import evenly, knn_top1, top1
 from byol.recipe.spec import Recipe
@@ -19,6 +20,7 @@ from byol.training.learner import Learner
 
 # While training, kNN looks at a part of the images (bank, queries); all are judged before and after.
 QUICK = (5_000, 1_000)
+_BEATEN = "knn_top1_"  # before the names of what an encoder has to beat
 
 
 class Judge:
@@ -87,18 +89,26 @@ class Judge:
         return run
 
     def baselines(self, encoder: nn.Module) -> dict[str, dict[str, float]]:
-        """Return what an encoder has to beat: itself at random, and raw pixels.
+        """Return what an encoder has to beat: itself at random, and what has not learned.
+
+        Args:
+            encoder: with the weights that were drawn; the random network is judged with the batch-norm
+                statistics that they have on the images that are learned from.
 
         Returns:
             {"quick": accuracies, "full": accuracies}; empty without labels.
         """
         if not self.has_labels:
             return {}
-        random, plain = self.encode(encoder), self.preprocessing.unnormalized()
+        random, plain = copy.deepcopy(encoder).eval(), self.preprocessing.unnormalized()
+        estimate_statistics(random, self._bank, self.preprocessing, self._device.device)
         return {
             name: {
-                "knn_top1_random": self.accuracy(random, quick=quick),
-                "knn_top1_pixels": self.accuracy(plain.raw(), quick=quick, preprocessing=plain),
+                f"{_BEATEN}random": self.accuracy(self.encode(random), quick=quick),
+                **{
+                    f"{_BEATEN}{one.key}": self.accuracy(one.encoder, quick=quick, preprocessing=plain)
+                    for one in plain.unlearned()
+                },
             }
             for name, quick in (("quick", True), ("full", False))
         }
@@ -109,7 +119,7 @@ class Judge:
             return {}
         begun = self.encode(encoder)
         return {
-            name: {"knn_top1_start": self.accuracy(begun, quick=quick)}
+            name: {f"{_BEATEN}start": self.accuracy(begun, quick=quick)}
             for name, quick in (("quick", True), ("full", False))
         }
 
@@ -143,8 +153,8 @@ def live_line(
 
 def scores_line(scores: Mapping[str, float]) -> str:
     """Return what `Judge.scores` found, in a few words."""
-    start = f"start {scores['knn_top1_start']:.1f}, " if "knn_top1_start" in scores else ""
-    return (
-        "kNN {knn_top1:.1f} ({start}random {knn_top1_random:.1f}, pixels {knn_top1_pixels:.1f})  "
-        "online classifier {online_classifier_top1:.1f}"
-    ).format(start=start, **scores)
+    beaten = (
+        f"{key.removeprefix(_BEATEN)} {value:.1f}" for key, value in scores.items() if key.startswith(_BEATEN)
+    )
+    classifier = f"online classifier {scores['online_classifier_top1']:.1f}"
+    return f"kNN {scores['knn_top1']:.1f} ({', '.join(beaten)})  {classifier}"

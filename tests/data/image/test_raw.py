@@ -14,7 +14,9 @@ def test_raw_pixels_are_means_of_squares_without_the_mean_of_the_image() -> None
 
 def test_a_preprocessing_knows_what_its_encoders_have_to_beat() -> None:
     plain = Preprocessing(size=32, mean=(0.5,), std=(0.5,)).unnormalized()
-    assert plain.raw()(plain.sample()).shape == (2, 256)
+    beaten = plain.unlearned()
+    assert [one.name for one in beaten] == ["raw pixels", "histograms"]
+    assert [one.encoder(plain.sample()).shape for one in beaten] == [(2, 256), (2, 160)]
     noise = plain.noise(3)
     assert (len(noise), noise.size(0)) == (3, (32, 32))
     assert torch.equal(noise.images, plain.noise(3).images)

@@ -52,7 +52,7 @@ def test_any_protocol_learns_from_the_draws_and_is_named(
 ) -> None:
     few = FewLabels(fraction=0.5, draws=2, by=Knn(k=3))
     assert few.name == "fewlabel-knn"
-    assert [one.name for one in few.baselines(encoder, 0)][1] == "raw pixels"
+    assert [one.name for one in few.baselines(encoder, task, context)][1] == "raw pixels"
     outcome = few.judge(encoder, task, context)
     assert [scores.shape for scores in outcome.scores] == [(30, 3), (30, 3)]
     assert [one["labels"] for one in outcome.chosen] == [30, 30]

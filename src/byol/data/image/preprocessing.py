@@ -9,11 +9,12 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from byol.data.image.depth import PixelRange
 from byol.data.image.given import Pictures, pictures
-from byol.data.image.raw import RawPixels
+from byol.data.image.histograms import Histograms
+from byol.data.image.raw import RawPixels, Unlearned
 from byol.data.image.resample import central_box, crop_resize
 from byol.data.images import Images, InMemory
 from byol.data.views import Indices
@@ -62,9 +63,11 @@ class Preprocessing:
         """Shape of one prepared image, (C, S, S)."""
         return self.channels, self.size, self.size
 
-    def raw(self) -> nn.Module:
-        """Return what every encoder has to beat, for inputs that are not normalized: the raw pixels."""
-        return RawPixels()
+    def unlearned(self) -> tuple[Unlearned, ...]:
+        """Return what every encoder has to beat, for images that are not normalized."""
+        return Unlearned("raw pixels", "pixels", RawPixels()), Unlearned(
+            "histograms", "histograms", Histograms()
+        )
 
     def unnormalized(self) -> "Preprocessing":
         """Return the same squares as they are, in [0, 1]."""

@@ -1,7 +1,23 @@
-"""The raw pixels, which every encoder of images has to beat."""
+"""What images say by themselves, which every encoder of images has to beat."""
+
+from typing import NamedTuple
 
 from torch import Tensor, nn
 from torch.nn import functional as F
+
+
+class Unlearned(NamedTuple):
+    """An encoder that learns nothing.
+
+    Args:
+        name: what a person calls it.
+        key: what its scores are filed under.
+        encoder: maps images (B, C, S, S) in [0, 1], not normalized, to (B, D).
+    """
+
+    name: str
+    key: str
+    encoder: nn.Module
 
 
 class RawPixels(nn.Module):

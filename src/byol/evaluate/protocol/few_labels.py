@@ -55,9 +55,9 @@ class FewLabels:
             outcomes[0].learned_from,
         )
 
-    def baselines(self, encoder: Pretrained, seed: int) -> list[Pretrained]:
+    def baselines(self, encoder: Pretrained, task: Task, context: Context) -> list[Pretrained]:
         """Return those of the protocol that learns."""
-        return self.by.baselines(encoder, seed)
+        return self.by.baselines(encoder, task, context)
 
     def _parts(self, task: Task, context: Context) -> list[Labelled]:
         if not self.lists:

@@ -8,9 +8,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from byol.errors import UserError, refuse_below, refuse_not_whole
+from byol.evaluate.baselines import AgainstRandom
 from byol.evaluate.metrics import Scores
 from byol.evaluate.protocol.settings import refuse_no_fraction, refuse_no_rates
-from byol.evaluate.protocol.slot import AgainstRandom, Context, Outcome
+from byol.evaluate.protocol.slot import Context, Outcome
 from byol.evaluate.protocol.sweep import fit, fitting_batch, held_out_score, refuse_diverged
 from byol.evaluate.splitting import hold_out
 from byol.evaluate.supervised import Classifier, Training, logits_of

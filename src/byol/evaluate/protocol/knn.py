@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from byol.errors import UserError, refuse_not_whole
+from byol.evaluate.baselines import AgainstFeatures
 from byol.evaluate.knn import knn_scores, refuse_too_many
 from byol.evaluate.protocol.rows import labelled_rows
 from byol.evaluate.protocol.slot import Context, Outcome
@@ -12,7 +13,7 @@ from byol.weights.pretrained import Pretrained
 
 
 @dataclass(frozen=True, kw_only=True)
-class Knn:
+class Knn(AgainstFeatures):
     """Weighted nearest neighbors by cosine, without any training; also of one labelled set alone.
 
     Args:
@@ -49,8 +50,3 @@ class Knn:
             device=context.device.device,
         )
         return Outcome(positions, [votes.numpy()], [{}], len(bank))
-
-    def baselines(self, encoder: Pretrained, seed: int) -> list[Pretrained]:
-        """Return the same network with random weights, and raw pixels."""
-        plain = encoder.preprocessing.unnormalized()
-        return [encoder.fresh(seed), Pretrained(plain.raw(), plain, name="raw pixels")]

@@ -6,17 +6,18 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
+from byol.evaluate.baselines import AgainstFeatures
 from byol.evaluate.logistic import STRENGTHS, fit_path
 from byol.evaluate.protocol.rows import labelled_rows
 from byol.evaluate.protocol.settings import refuse_no_fraction, refuse_no_rates
-from byol.evaluate.protocol.slot import AgainstRandom, Context, Outcome
+from byol.evaluate.protocol.slot import Context, Outcome
 from byol.evaluate.splitting import hold_out
 from byol.evaluate.task import Labelled, Task
 from byol.weights.pretrained import Pretrained
 
 
 @dataclass(frozen=True, kw_only=True)
-class LinearProbe(AgainstRandom):
+class LinearProbe(AgainstFeatures):
     """Logistic regression on frozen features of center crops, by L-BFGS, over 45 strengths.
 
     The strength of the L2 penalty is the best of the path on held-out training images, the stronger of equal

@@ -5,8 +5,9 @@ from itertools import product
 from typing import ClassVar
 
 from byol.errors import refuse_not_whole
+from byol.evaluate.baselines import AgainstRandom
 from byol.evaluate.protocol.settings import refuse_no_fraction, refuse_no_rates
-from byol.evaluate.protocol.slot import AgainstRandom, Context, Outcome
+from byol.evaluate.protocol.slot import Context, Outcome
 from byol.evaluate.protocol.sweep import fit, fitting_batch, held_out_score, refuse_diverged
 from byol.evaluate.splitting import hold_out
 from byol.evaluate.supervised import Training, logits_of

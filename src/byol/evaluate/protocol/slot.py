@@ -66,14 +66,6 @@ class EvaluationProtocol(Protocol):
         """
         ...
 
-    def baselines(self, encoder: Pretrained, seed: int) -> list[Pretrained]:
+    def baselines(self, encoder: Pretrained, task: Task, context: Context) -> list[Pretrained]:
         """Return what the encoder has to beat, the same network with random weights first."""
         ...
-
-
-class AgainstRandom:
-    """The baselines of most protocols."""
-
-    def baselines(self, encoder: Pretrained, seed: int) -> list[Pretrained]:
-        """Return the same network with random weights."""
-        return [encoder.fresh(seed)]
