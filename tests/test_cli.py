@@ -256,7 +256,9 @@ def test_eval_prints_one_json_object(
     capfd.readouterr()
     assert main(["eval", "knn", out, "--data", str(thumbnails), "--k", "5", "--json"]) == 0
     result = json.loads(capfd.readouterr().out)
-    assert [row["encoder"] for row in result["rows"]] == [out, "random initialization", "raw pixels"]
+    assert [row["encoder"] for row in result["rows"]] == [
+        *(out, "random initialization", "raw pixels", "histograms")
+    ]
     assert 0 <= result["rows"][0]["metrics"]["top1"]["value"] <= 100
     assert (result["settings"]["k"], result["learned_from"], result["judged"]) == (5, 26, 26)
     (line,) = (tmp_path / "run" / "results" / "results.jsonl").read_text().splitlines()

@@ -52,6 +52,9 @@ def deaf(like: Pretrained) -> Pretrained:
     return Pretrained(Deaf(), how, name="deaf").eval()
 
 
+BEATEN = ("random initialization", "raw pixels", "histograms")
+
+
 def color(like: Pretrained) -> Pretrained:
     class Color(torch.nn.Module):
         def forward(self, images: torch.Tensor) -> torch.Tensor:
@@ -65,14 +68,14 @@ def test_a_result_stands_beside_what_it_has_to_beat_and_is_filed(run: Path, make
     folder = str(make_set())
     result = judge(run, folder, protocol=Knn(k=5), against=[run / "encoder.safetensors"])
     names = [row.encoder for row in result.rows]
-    assert names == [str(run), "random initialization", "raw pixels", str(run / "encoder.safetensors")]
+    assert names == [str(run), *BEATEN, str(run / "encoder.safetensors")]
     assert (result.learned_from, result.judged, result.classes, result.metric) == (60, 30, 3, "top1")
     for row in result.rows:
         top1 = row.metrics["top1"]
         assert 0 <= top1.low <= top1.value <= top1.high <= 100
         assert row.confusion is not None
         assert sum(map(sum, row.confusion)) == 30
-    same = result.rows[3].behind
+    same = result.rows[4].behind
     assert same is not None
     assert (same.value, same.p, same.verdict) == (0, 1, "undecided")
     (line,) = (run / "results" / "results.jsonl").read_text().splitlines()
@@ -118,7 +121,7 @@ def test_transfer_is_a_table_of_sets_and_protocols(encoder: Pretrained, make_set
     sets = [str(make_set("a")), str(make_set("b", classes=("green", "red")))]
     protocols = LinearProbe(strengths=(1.0,)), FineTune(at_least=1, epochs=1, lrs=(0.1,))
     table = transfer(encoder, sets, protocols=protocols).table()
-    assert table[0] == ["data", "protocol", "metric", "tiny", "random initialization"]
+    assert table[0] == ["data", "protocol", "metric", "tiny", *BEATEN]
     assert [line[:3] for line in table[1:]] == [
         [name, protocol, "top-1"] for name in sets for protocol in ("linear", "finetune")
     ]
@@ -145,14 +148,14 @@ def test_measures_without_labels_see_the_held_out_images(run: Path, make_set: Ma
 def test_columns_of_a_transfer_hold_the_encoder_of_their_title(
     encoder: Pretrained, make_set: MakeSet
 ) -> None:
-    """Nearest neighbors are also beside raw pixels, and the encoder may stand against itself."""
-    protocols = LinearProbe(strengths=(1.0,)), Knn(k=5)
+    """Nearest neighbors are also beside what has not learned, and the encoder may stand against itself."""
+    protocols = FineTune(at_least=1, epochs=1, lrs=(0.1,)), Knn(k=5)
     found = transfer(encoder, [str(make_set())], protocols=protocols, against=[encoder])
-    titles, linear, neighbors = found.table()
-    assert titles[3:] == ["tiny", "random initialization", "tiny (2)", "raw pixels"]
-    assert linear[6] == ""
+    titles, tuned, neighbors = found.table()
+    assert titles[3:] == ["tiny", "random initialization", "tiny (2)", "raw pixels", "histograms"]
+    assert tuned[6:] == ["", ""]
     scores = {row.encoder: str(row.metrics["top1"]) for row in found.results[1].rows}
-    assert neighbors[3:] == [scores[name] for name in ("tiny", "random initialization", "tiny", "raw pixels")]
+    assert neighbors[3:] == [scores[name] for name in ("tiny", BEATEN[0], "tiny", *BEATEN[1:])]
 
 
 class Shaped(torch.nn.Module):

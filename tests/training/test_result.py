@@ -25,7 +25,7 @@ def test_a_run_answers_and_stands_for_its_folder(tiny: MakeRecipe, thumbnails: P
     assert json.loads(RunFolder(run.path).summary.read_text()) == run.summary
     header, *rows = answer.table()
     assert {len(row) for row in (header, *rows)} == {2}
-    assert [row[1] for row in rows][2] == f"{answer.value:.2f}"
+    assert [row[1] for row in rows][3] == f"{answer.value:.2f}"
     assert f"kNN top-1 {answer.value:.1f} %" in answer.sentence()
     assert run.recipe == tiny(thumbnails)
     assert run.records[0]["step"] == 1

@@ -2,6 +2,7 @@
 
 import os
 import shlex
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -24,6 +25,12 @@ _LABELLED = {
     **dict.fromkeys(("knn_top1", "knn_top1_random", "knn_top1_pixels"), _NUMBER),
     **dict.fromkeys(("knn_top1_start", "knn_top1_histograms", "online_classifier_top1"), _NUMBER | None),
     "online_classifier_judged_on": str,
+}
+_BEATEN = {  # what an encoder has to beat -> where its accuracy stands in a summary
+    "random initialization": "knn_top1_random",
+    "raw pixels": "knn_top1_pixels",
+    "histograms": "knn_top1_histograms",
+    "the weights that it started from": "knn_top1_start",
 }
 _UNLABELLED = dict.fromkeys(("loss", "feature_spread", "effective_rank"), _NUMBER | None)
 
@@ -119,10 +126,7 @@ class Run:
             ]
         judged_on = found["online_classifier_judged_on"]
         rows = {
-            "random initialization": "knn_top1_random",
-            "raw pixels": "knn_top1_pixels",
-            "histograms of colors and gradients": "knn_top1_histograms",
-            "the weights that it started from": "knn_top1_start",
+            **_BEATEN,
             "this encoder": "knn_top1",
             f"online classifier (labels reach it alone), on {judged_on}": "online_classifier_top1",
         }
@@ -140,17 +144,25 @@ class Run:
         if self.value is None:
             judged = f"feature spread {_shown(found['feature_spread'], 2)}, and no labels to judge by"
         else:
-            start = f"at the start {found['knn_top1_start']:.1f}, " if "knn_top1_start" in found else ""
-            judged = (
-                f"kNN top-1 {self.value:.1f} % ({start}random initialization {found['knn_top1_random']:.1f}, "
-                f"raw pixels {found['knn_top1_pixels']:.1f})"
-            )
+            beaten = ", ".join(f"{name} {found[key]:.1f}" for name, key in _BEATEN.items() if key in found)
+            judged = f"kNN top-1 {self.value:.1f} % ({beaten})"
+            if behind := not_beaten(found):
+                judged += f", so it is NOT ahead of {' and '.join(behind)}: this run has not helped"
         took = duration(found["wall_seconds"])
         return f"{found['recipe']}, {found['epochs']} epochs in {took}: {judged}; {self._folder.encoder}"
 
     def to_json(self) -> dict[str, Any]:
         """Return the summary, and the headline number under "value"."""
         return {**self.summary, "value": self.value}
+
+
+def not_beaten(scores: Mapping[str, Any]) -> list[str]:
+    """Return the names of what an encoder is not ahead of, as a run without use has it; empty without labels.
+
+    Args:
+        scores: as they stand in a summary.
+    """
+    return [name for name, key in _BEATEN.items() if key in scores and scores["knn_top1"] <= scores[key]]
 
 
 def _shown(value: float | None, digits: int) -> str:

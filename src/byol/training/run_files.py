@@ -19,6 +19,7 @@ from byol.system.files import write_json
 from byol.training.bound import refuse_other_images, refuse_other_recipe
 from byol.training.learner import Learner
 from byol.training.request import Request
+from byol.training.result import not_beaten
 from byol.training.watch import Judge, scores_line
 from byol.weights.encoder_file import save_encoder
 
@@ -94,7 +95,7 @@ def finish(
     }
     scores = judge.scores(learner, quick=False) if judge.has_labels else {}
     if scores:
-        summary |= {**scores, "online_classifier_judged_on": judge.judged}
+        summary |= {**scores, "online_classifier_judged_on": judge.judged, "not_beaten": not_beaten(scores)}
     try:
         write_json(folder.summary, summary)
         draw_figure(folder, recipe, images)
