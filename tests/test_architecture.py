@@ -50,7 +50,8 @@ LAYERS = [  # a module imports only rows below its own, or its own row's folder
     | {"evaluate.protocol.linear_sgd", "evaluate.protocol.retrain"},
     {"evaluate.baselines", "evaluate.protocol.rows", "evaluate.protocol.settings", "evaluate.protocol.sweep"},
     {"evaluate.protocol.slot"},
-    {"evaluate.knn", "evaluate.supervised", "evaluate.unlabelled", "recipe.spec", "training.classifier"},
+    {"evaluate.knn", "evaluate.supervised", "evaluate.unlabelled", "recipe.spec", "training.classifier"}
+    | {"training.side_by_side"},
     {
         "evaluate.features",
         "evaluate.parameter_groups",

@@ -99,6 +99,41 @@ class Step(NamedTuple):
     branch: Branch  # of the first view that predicts, detached
 
 
+class Passes(Protocol):
+    """The slot for how views go through the networks: one after the other, or side by side."""
+
+    def __call__(
+        self,
+        online: Online,
+        target: Target,
+        views: Sequence[Tensor],
+        pairs: Pairs,
+        autocast: Autocast,
+        weight: float,
+    ) -> tuple[Tensor, Branch]:
+        """Add the gradient of weight times the mean loss to that of theta.
+
+        Returns:
+            The losses (B,) in [0, 8] and the branch of the first view that predicts, both detached.
+        """
+
+
+def one_by_one(
+    online: Online,
+    target: Target,
+    views: Sequence[Tensor],
+    pairs: Pairs,
+    autocast: Autocast,
+    weight: float,
+) -> tuple[Tensor, Branch]:
+    """Let each view go backward before the next goes forward; see `Passes`."""
+    done = []
+    for loss, branch in bootstrap_losses(online, target, views, pairs, autocast):  # 5 to 7, view by view
+        torch.autograd.backward(loss.mean() * weight)  # 9: the gradient of theta alone
+        done.append((loss.detach(), Branch(*(tensor.detach() for tensor in branch))))
+    return torch.stack([loss for loss, _ in done]).sum(dim=0), done[0][1]
+
+
 def bootstrap_step(
     online: Online,
     target: Target,
@@ -112,12 +147,14 @@ def bootstrap_step(
     loss_weight: float = 1.0,
     micro_batches: int = 1,
     autocast: Autocast = nullcontext,
+    passes: Passes = one_by_one,
 ) -> Step:
     """Take one step of BYOL on views of the same images: forward, backward, optimizer and target.
 
-    Each view goes backward before the next goes forward. That is the gradient of `bootstrap_loss`, with the
-    activations of one view in memory instead of two. The step reads no file and no clock and draws no random
-    number: the same views, lr and tau must give the same weights in any implementation (docs/algorithm.md).
+    One by one, each view goes backward before the next goes forward: the gradient of `bootstrap_loss`, with
+    the activations of one view in memory instead of two. The step reads no file and no clock and draws no
+    random number: the same views, lr and tau must give the same weights in any implementation
+    (docs/algorithm.md).
 
     Args:
         online: network with parameters theta, in train mode.
@@ -133,6 +170,7 @@ def bootstrap_step(
         micro_batches: parts of the batch, equal where that is possible, whose gradients are averaged; batch
             norm sees one at a time, optimizer and target move once (BYOL, Table 16).
         autocast: makes the context in which the networks run (mixed precision); the loss does not.
+        passes: how the views go through the networks; the gradient is the same.
 
     Raises:
         UserError: a pair names a view that is not there, or a view is in no pair.
@@ -143,12 +181,10 @@ def bootstrap_step(
     optimizer.zero_grad(set_to_none=True)
     losses, branches = [], []
     for part in zip(*(view.tensor_split(parts) for view in views), strict=True):
-        fraction, done = len(part[0]) / len(views[0]), []
-        for loss, branch in bootstrap_losses(online, target, part, pairs, autocast):  # 5 to 7, view by view
-            torch.autograd.backward(loss.mean() * (fraction * loss_weight))  # 9: the gradient of theta alone
-            done.append((loss.detach(), Branch(*(tensor.detach() for tensor in branch))))
-        losses.append(torch.stack([loss for loss, _ in done]).sum(dim=0))
-        branches.append(done[0][1])
+        fraction = len(part[0]) / len(views[0])
+        loss, branch = passes(online, target, part, pairs, autocast, fraction * loss_weight)  # 5 to 9
+        losses.append(loss)
+        branches.append(branch)
     rates = {"predictor": lr if predictor_lr is None else predictor_lr}
     for group in optimizer.param_groups:
         group["lr"] = rates.get(group.get("part", ""), lr)

@@ -192,6 +192,7 @@ def _step(recipe: Recipe, learner: Learner, views: list[Tensor], device: Device)
         loss_weight=recipe.loss_weight,
         micro_batches=recipe.micro_batches,
         autocast=device.autocast,
+        passes=learner.passes,
     )
 
 

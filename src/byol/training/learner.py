@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from byol.algorithm import Online
+from byol.algorithm import BOTH, Online, Passes, one_by_one
 from byol.errors import UserError
 from byol.model.synchronized import synchronize
 from byol.model.target import TargetNetwork
@@ -16,6 +16,7 @@ from byol.recipe.spec import Recipe
 from byol.system.collective import average_gradients, broadcast
 from byol.system.device import Device
 from byol.training.classifier import OnlineClassifier
+from byol.training.side_by_side import SideBySide, can_go_side_by_side
 
 
 @dataclass(kw_only=True)
@@ -32,6 +33,7 @@ class Learner:
         bad_files: names of files that could not be decoded.
         baselines: accuracies to be beaten, measured before the first step.
         losses: () each, of the steps since the last record, over all processes, left on the device.
+        passes: how the views go through the networks.
     """
 
     online: Online
@@ -43,6 +45,7 @@ class Learner:
     bad_files: set[str] = field(default_factory=set)
     baselines: dict[str, dict[str, float]] = field(default_factory=dict)
     losses: list[Tensor] = field(default_factory=list)
+    passes: Passes = one_by_one
 
     def state(self) -> dict[str, Any]:
         """Return all of it as tensors and plain values."""
@@ -122,4 +125,23 @@ def build(recipe: Recipe, device: Device, encoder: nn.Module | None = None, num_
         if classifier is not None:
             broadcast(classifier)
             average_gradients(classifier.optimizer)
-    return Learner(online=model.online, target=model.target, optimizer=optimizer, classifier=classifier)
+    return Learner(
+        online=model.online,
+        target=model.target,
+        optimizer=optimizer,
+        classifier=classifier,
+        passes=_passes(model, recipe, device),
+    )
+
+
+def _passes(model: Byol, recipe: Recipe, device: Device) -> Passes:
+    """Return how the views go: side by side where the cores of one process have nothing better to do."""
+    threads = torch.get_num_threads()
+    is_alone = device.device.type == "cpu" and device.world_size == 1 and threads > 1
+    if (
+        is_alone
+        and recipe.views.pairs == BOTH
+        and all(map(can_go_side_by_side, (model.online, model.target)))
+    ):
+        return SideBySide(model.online, model.target, threads)
+    return one_by_one

@@ -111,6 +111,7 @@ def train(asked: Request) -> Run:
                     loss_weight=recipe.loss_weight,
                     micro_batches=recipe.micro_batches,
                     autocast=device.autocast,
+                    passes=learner.passes,
                 )
                 if learner.classifier is not None:
                     assert batch.labels is not None
