@@ -25,8 +25,8 @@ LAYERS = [  # a module imports only rows below its own, or its own row's folder
     {"training.loop"},
     {"lab.products", "lab.trials", "training.run_files"},
     {"training.broken_off", "training.request"},
-    {"training.start"},
-    {"training.watch"},
+    {"training.planning", "training.start"},
+    {"training.rehearsal", "training.watch"},
     {
         "lab.findings",
         "page.figure",

@@ -81,6 +81,9 @@ def page_folder(
     folder = tmp_path / "page"
     shutil.copytree(prepared, folder)
     monkeypatch.chdir(folder)
+    monkeypatch.setattr("byol.training.planning.DEFAULT", "2s")
+    monkeypatch.setattr("byol.training.planning._FEWEST_STEPS", 5)
+    monkeypatch.setattr("byol.training.rehearsal._SECONDS", 0.3)
     for name in SHORT:
         recipe = shortened(RECIPES[name]())
         monkeypatch.setitem(RECIPES, name, partial(replace, recipe))

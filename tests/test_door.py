@@ -30,6 +30,7 @@ class Places:
 
 CALLS: dict[str, Callable[[Places], Any]] = {
     "pretrain": lambda at: byol.pretrain(at.images, at.out, recipe=at.recipe, workers=0),
+    "plan": lambda at: byol.plan(at.images, fit_in="60s", out=type(at.out)(f"{at.out}.json"), workers=0),
     "extend": lambda at: byol.extend(at.run, 3, at.out, workers=0),
     "from_": lambda at: byol.pretrain(at.images, at.out, from_=at.encoder, recipe=at.recipe, workers=0),
     "resume": lambda at: byol.resume(at.run, workers=0),
@@ -51,6 +52,7 @@ CALLS: dict[str, Callable[[Places], Any]] = {
 }
 USED = {  # the places of each call that have to be there already
     "pretrain": ("images", "recipe"),
+    "plan": ("images",),
     "extend": ("run",),
     "from_": ("encoder",),
     "resume": ("run",),
@@ -161,6 +163,10 @@ def assert_one_sentence(error: Exception) -> None:
         ("workers", lambda at: byol.pretrain(at.images, at.out, recipe=at.recipe, workers=-1)),
         ("checkpoint_seconds", lambda at: byol.pretrain(at.images, at.out, checkpoint_seconds=-1)),
         ("recipe", lambda at: byol.pretrain(at.images, at.out, recipe="photo")),
+        ("fit_in", lambda at: byol.pretrain(at.images, at.out, fit_in="soon")),
+        ("fit_in", lambda at: byol.pretrain(at.images, at.out, recipe=at.recipe, fit_in="20m")),
+        ("fit_in", lambda at: byol.plan(at.images, fit_in="0s")),
+        ("seed", lambda at: byol.plan(at.images, seed=-1)),
         ("recipe", lambda at: byol.pretrain(at.images, at.out, recipe=3)),  # type: ignore[arg-type]
         ("epochs", lambda at: byol.pretrain(at.images, at.out, recipe=replace(PHOTOS, epochs=2.0))),  # type: ignore[arg-type]
         ("data", lambda at: byol.pretrain(None, at.out, recipe="photos")),

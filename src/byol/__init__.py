@@ -44,6 +44,8 @@ if TYPE_CHECKING:  # what the table below says, for those who read types
     from byol.recipe.spec import Recipe as Recipe
     from byol.recipe.spec import diff as diff
     from byol.recipe.spec import read_recipe as read_recipe
+    from byol.training.planning import Plan as Plan
+    from byol.training.planning import plan as plan
     from byol.training.result import Run as Run
     from byol.training.runs import extend as extend
     from byol.training.runs import pretrain as pretrain
@@ -74,6 +76,7 @@ _PUBLIC = {  # module -> its public names
     "module": ("Byol",),
     "recipe.names": ("RecipeList", "named", "recipes"),
     "recipe.spec": ("Recipe", "diff", "read_recipe"),
+    "training.planning": ("Plan", "plan"),
     "training.result": ("Run",),
     "training.runs": ("extend", "pretrain", "resume"),
     "weights.formats": ("Exported", "export"),

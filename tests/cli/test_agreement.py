@@ -20,7 +20,7 @@ COMMANDS = {name: verb for name, verb in VERBS.items() if name != "eval"} | {
     f"eval {name}": verb for name, verb in EVALUATIONS.items()
 }
 # A module cannot be written in a shell.
-PYTHON_ONLY = {name: {"encoder"} for name in ("pretrain", "extend", "resume")}
+PYTHON_ONLY = {name: {"encoder"} for name in ("pretrain", "plan", "extend", "resume")}
 SLOTS = [name for name in vars(Answer) if not name.startswith("_")]
 
 
@@ -83,6 +83,10 @@ CASES: dict[str, tuple[str, Callable[[Path, Path], Any]]] = {
     "pretrain": (
         "pretrain {made}/recipe.json --data {made}/images --out {new} --workers 0",
         lambda made, new: byol.pretrain(made / "images", new, recipe=made / "recipe.json", workers=0),
+    ),
+    "plan": (
+        "plan --data {made}/images --fit-in 60s --workers 0",
+        lambda made, new: byol.plan(made / "images", fit_in="60s", workers=0),
     ),
     "extend": (
         "extend {made}/run --epochs 3 --out {new} --workers 0",
@@ -159,7 +163,7 @@ MEASURED = {  # on the clock or of the machine, and so never twice the same
         "low",
         "high",
     ),
-    *("value", "fraction_of_limit", "peak_bytes"),
+    *("value", "fraction_of_limit", "peak_bytes", "seconds_per_step", "epochs", "warmup_epochs", "why"),
 }
 
 
@@ -192,7 +196,7 @@ def test_the_same_call_gives_the_same_answer(
     answer = call(made, tmp_path / "python")
     assert code == getattr(answer, "exit_code", 0)
     python = json.loads(json.dumps(answer.to_json()))
-    is_timed = name == "bench"
+    is_timed = name in ("bench", "plan")
     assert lasting(shell, tmp_path / "shell", is_timed=is_timed) == lasting(
         python, tmp_path / "python", is_timed=is_timed
     )

@@ -60,11 +60,12 @@ class Command:
         """Name and value of the parameter whose fields are flags; a tuple's items are named by themselves."""
         match self.verb.start:
             case "recipe":
-                from byol.training.request import recipe_for
+                from byol.training.request import suggested
 
                 default = next(one.default for one in self.words if one.name == "recipe")
-                start = _value_of("--from", self.flags)
-                return {"recipe": recipe_for(self.given.get("recipe", default), start)}
+                return {
+                    "recipe": suggested(self.given.get("recipe", default), _value_of("--from", self.flags))
+                }
             case "protocol":
                 name = self.verb.protocol or _value_of("--protocol", self.flags) or "knn"
                 return {"protocol": choose(name, protocols(), "protocol")()}
@@ -85,6 +86,15 @@ class Command:
             else:
                 found += [field for field in spread_out(value) if field.name not in taken]
         return found
+
+    def is_planned(self, given: Mapping[str, Any]) -> bool:
+        """Return whether no recipe is named, so that one has to be planned for the images."""
+        return self.verb.function == "pretrain" and not given.get("recipe") and given.get("from_") is None
+
+    def begin_with(self, recipe: Any) -> None:
+        """Take a recipe that was planned; the flags are its fields then."""
+        self.start = {"recipe": recipe}
+        vars(self).pop("fields", None)
 
     def metavar(self, one: Parameter) -> str:
         """Return what stands for the value of a word or flag: that of the usage, or else its type."""

@@ -15,6 +15,7 @@ from byol.cli.signature import REQUIRED, arguments, summary
 from byol.cli.verbs import hint
 from byol.errors import UserError
 from byol.system.terminal import write_lines
+from byol.training.request import recipe_for
 
 
 def arguments_of(command: Command) -> tuple[dict[str, Any], bool]:
@@ -27,6 +28,9 @@ def arguments_of(command: Command) -> tuple[dict[str, Any], bool]:
     values = _parsed(command, command.flags)
     given = {one.name: getattr(values, one.name) for one in command.parameters} | command.given
     command.refuse_missing(given)
+    if command.is_planned(given):
+        command.begin_with(recipe_for(None, None, given["data"], given["fit_in"]))
+        values, given["fit_in"] = _parsed(command, command.flags), None
     as_json = given.pop("json")
     for name, start in command.start.items():
         given[name] = _changed(command, start, values)

@@ -83,7 +83,7 @@ EVALUATIONS = {
     )
 }
 
-_RECIPE_FIELDS = ("epochs", "batch-size", "optimizer.base-lr", "views.size", "precision", "seed")
+_RECIPE_FIELDS = ("epochs", "batch-size", "views.size", "precision", "seed")
 
 VERBS = {
     "pretrain": Verb(
@@ -91,7 +91,7 @@ VERBS = {
         does="learn an encoder from images without labels",
         usage="[RECIPE | FILE.json] --data PATH --out RUN [flags]",
         examples=(
-            "byol pretrain photos --data ~/photos --out runs/photos",
+            "byol pretrain --data ~/photos --out runs/photos --fit-in 1h",
             "byol pretrain --resume runs/photos    # go on after a stop, like byol resume",
             "byol pretrain --from runs/photos --data more --out runs/more    # train on",
         ),
@@ -100,7 +100,14 @@ VERBS = {
         start="recipe",
         shown=_RECIPE_FIELDS,
         hidden=("checkpoint-seconds",),
-        note="Values in brackets are those of the recipe; byol recipes lists the recipes.",
+        note="Values in brackets are those of the recipe; without one it is planned.",
+    ),
+    "plan": Verb(
+        function="plan",
+        does="say what pretrain would do with images in a time, and why",
+        usage="--data PATH [--fit-in TIME] [flags]",
+        examples=("byol plan --data ~/photos --fit-in 8h",),
+        ask={"data": "which images"},
     ),
     "resume": Verb(
         function="resume",

@@ -70,6 +70,7 @@ class Recipe:
         initialization: of all weights, see `model.initialization`.
         precision: "auto" takes what is fast on the machine; else "bf16" or "float32".
         seed: of initialization, order and views, in [0, 2**31).
+        why: what a plan rests on, a sentence for each choice; it changes nothing.
     """
 
     name: str
@@ -90,6 +91,7 @@ class Recipe:
     initialization: Initialization = "torch"
     precision: Literal["auto", "bf16", "float32"] = "auto"
     seed: int = 0
+    why: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         refuse_not_whole("batch_size", self.batch_size, 0)

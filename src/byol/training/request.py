@@ -10,12 +10,13 @@ from torch import nn
 
 from byol.data.opening import BUILTIN, Data, named_data
 from byol.errors import UserError, refuse_not_whole
-from byol.recipe.names import open_recipe
+from byol.recipe.names import named, open_recipe
 from byol.recipe.spec import Recipe, read_recipe, refuse_wrong_types
 from byol.run.folder import RunFolder
 from byol.system.files import given_path, place_to_write
 from byol.training.bound import refuse_missing, refuse_other_recipe
 from byol.training.own_encoder import refuse_unusable
+from byol.training.planning import PLANNED_FROM, plan
 from byol.training.start import Drawn, Extended, From, Start
 from byol.weights.pretrained import Pretrained
 
@@ -48,13 +49,7 @@ class Request:
 
     def __post_init__(self) -> None:
         refuse_wrong_types(self.recipe)
-        if self.encoder is not None:
-            refuse_unusable(self.encoder)
-        if self.workers is not None:
-            refuse_not_whole("workers", self.workers, 0)
-        seconds: object = self.checkpoint_seconds
-        if not isinstance(seconds, int | float) or not seconds > 0:
-            raise UserError(f"checkpoint_seconds is {seconds!r}; give a number above 0.")
+        refuse_wrong_settings(self.encoder, self.workers, self.checkpoint_seconds)
 
     @property
     def continuation(self) -> str:
@@ -66,11 +61,22 @@ class Request:
         return f"byol.resume({str(self.folder.path)!r}, {', '.join(words)})"
 
 
+def refuse_wrong_settings(encoder: nn.Module | None, workers: int | None, checkpoint_seconds: object) -> None:
+    """Raise a UserError where a run cannot be made of what stands beside its recipe."""
+    if encoder is not None:
+        refuse_unusable(encoder)
+    if workers is not None:
+        refuse_not_whole("workers", workers, 0)
+    if not isinstance(checkpoint_seconds, int | float) or not checkpoint_seconds > 0:
+        raise UserError(f"checkpoint_seconds is {checkpoint_seconds!r}; give a number above 0.")
+
+
 def new(
     data: Data | Recipe | None,
     out: str | os.PathLike[str] | None,
     recipe: Recipe | str | os.PathLike[str] | None,
     start: str | os.PathLike[str] | Pretrained | None = None,
+    fit_in: str | None = None,
     **settings: Any,
 ) -> Request:
     """Check what a new run is asked.
@@ -78,8 +84,9 @@ def new(
     Args:
         data: where the images are, or the images; None takes the recipe's own.
         out: the run folder.
-        recipe: what to compute, a name, or the path of a recipe.json; None for what `start` suggests.
+        recipe: what to compute, a name, or the path of a recipe.json; None for what `recipe_for` finds.
         start: whose weights it begins with; None for drawn ones.
+        fit_in: the time that a run without a recipe may take.
         settings: further fields of `Request`.
 
     Raises:
@@ -87,9 +94,14 @@ def new(
     """
     if isinstance(data, Recipe):
         raise UserError("data is a recipe; give it by name: pretrain(data, out, recipe=recipe).")
-    begin = Drawn() if start is None else From.opened(start)
-    opened = begin.suggested_recipe() if recipe is None else open_recipe(recipe)
     path = place_to_write(out, "say where to write the run: --out RUN (or --resume RUN to continue one).")
+    begin = Drawn() if start is None else From.opened(start)
+    if recipe is None:  # before a plan takes its time
+        refuse_wrong_settings(settings["encoder"], settings["workers"], settings["checkpoint_seconds"])
+        RunFolder(path).refuse_occupied(overwrite=settings["overwrite"])
+        if data is not None:
+            refuse_nested(data, path)
+    opened = recipe_for(recipe, begin if isinstance(begin, From) else None, data, fit_in, settings["encoder"])
     data = opened.data if data is None else data
     if isinstance(data, str) and not data:
         raise UserError(
@@ -98,17 +110,40 @@ def new(
     return _begun(opened, data, RunFolder(path), begin, **settings)
 
 
-def recipe_for(
-    recipe: Recipe | str | os.PathLike[str] | None, start: str | os.PathLike[str] | Pretrained | None
-) -> Recipe:
-    """Return the recipe that is asked for, or else what is suggested for the weights to start from.
+def suggested(recipe: Recipe | str | os.PathLike[str] | None, start: str | os.PathLike[str] | None) -> Recipe:
+    """Return the recipe that is asked for, or one for the weights to start from, or else what plans change.
 
     Raises:
         UserError: there is no such recipe, or there are no such weights.
     """
     if recipe is not None:
         return open_recipe(recipe)
-    return (Drawn() if start is None else From.opened(start)).suggested_recipe()
+    return named(PLANNED_FROM) if start is None else From.opened(start).suggested_recipe()
+
+
+def recipe_for(
+    recipe: Recipe | str | os.PathLike[str] | None,
+    start: From | None,
+    data: Data | None,
+    fit_in: str | None,
+    encoder: nn.Module | None = None,
+) -> Recipe:
+    """Return the recipe that is asked for, or one that fits the weights to start from, or else a plan's.
+
+    Raises:
+        UserError: there is no such recipe, or a time is given to one that has its epochs.
+    """
+    if fit_in is not None and (recipe is not None or start is not None):
+        raise UserError("fit_in is for runs without a recipe, which are planned; leave one of the two away.")
+    if recipe is not None:
+        return open_recipe(recipe)
+    if start is not None:
+        return start.suggested_recipe()
+    if data is None or (isinstance(data, str) and not data):
+        raise UserError(
+            "say where the images are: --data PATH (a folder, a list, an archive, a pack, or 'builtin')."
+        )
+    return plan(data, fit_in=fit_in, encoder=encoder).recipe
 
 
 def extended(

@@ -17,6 +17,7 @@ def pretrain(
     out: str | os.PathLike[str],
     *,
     recipe: Recipe | str | os.PathLike[str] | None = None,
+    fit_in: str | None = None,
     from_: str | os.PathLike[str] | Pretrained | None = None,
     encoder: nn.Module | None = None,
     overwrite: bool = False,
@@ -36,8 +37,9 @@ def pretrain(
         data: images: a folder, a list of paths, an archive, a pack or "builtin"; in Python also a tensor
             (N, C, H, W) of uint8 or a map-style `Dataset`; None for the recipe's own.
         out: the run folder to write.
-        recipe: what to compute: a recipe, its name, or the path of a recipe.json; None for `photos`, or for
-            what fits the weights to start from.
+        recipe: what to compute: a recipe, its name, or the path of a recipe.json; None for what fits the
+            weights to start from, or else for a plan that fits images, machine and time, see `byol.plan`.
+        fit_in: the time that a planned run may take, such as 90s, 20m or 8h; None for 20 minutes.
         from_: weights to start from: a run (heads and target too, where they fit), an encoder.safetensors,
             timm:NAME@FILE or torchvision:NAME@FILE; in Python also an encoder that `byol.load` has opened.
         encoder: any module (B, 3, H, W) -> (B, D) to train in place of the recipe's.
@@ -59,6 +61,7 @@ def pretrain(
             out,
             recipe,
             from_,
+            fit_in,
             encoder=encoder,
             overwrite=overwrite,
             workers=workers,

@@ -62,10 +62,6 @@ class Drawn:
 
     pixel_range = None
 
-    def suggested_recipe(self) -> Recipe:
-        """Return `photos`."""
-        return named("photos")
-
     def refuse_unfit(self, learner: Learner, images: Identity) -> None:
         """Do nothing: every network can be drawn."""
 

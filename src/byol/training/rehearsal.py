@@ -1,0 +1,72 @@
+"""A few steps that are taken and forgotten: how long a step takes here, with reading and views."""
+
+import statistics
+import time
+from contextlib import closing
+
+import torch
+from torch import nn
+
+from byol.algorithm import bootstrap_step
+from byol.data.images import Images
+from byol.data.loader import batches
+from byol.recipe.spec import Recipe
+from byol.system.device import Device, usable_cores
+from byol.training.learner import build
+
+_AT_LEAST = 6  # timed steps
+_SECONDS = 3.0
+
+
+def seconds_per_step(
+    recipe: Recipe,
+    images: Images,
+    device: Device,
+    encoder: nn.Module | None = None,
+    workers: int | None = None,
+) -> float:
+    """Return how long a step of a recipe takes on images, as fast as they come; nothing is left of it.
+
+    What workers have made ahead while the first steps were taken does not count.
+
+    Args:
+        recipe: of the steps.
+        images: the set, of a batch or more.
+        device: where the steps are taken, by this process alone.
+        encoder: a module in place of the recipe's; it is trained.
+        workers: processes that decode files, None for one per core.
+    """
+    workers = usable_cores() if workers is None else workers
+    ahead = 2 if images.in_memory else 2 * workers + 1
+    taken: list[float] = []
+    with torch.random.fork_rng():
+        learner = build(recipe, device, encoder)
+        stream = batches(
+            images,
+            recipe.views,
+            batch_size=recipe.batch_size,
+            seed=recipe.seed,
+            first_step=0,
+            total_steps=2**31,  # as long as it is asked
+            workers=workers,
+            device=device.device,
+        )
+        with closing(stream):
+            while len(taken) < ahead + _AT_LEAST or sum(taken[ahead:]) < _SECONDS:
+                started = time.perf_counter()
+                bootstrap_step(
+                    learner.online,
+                    learner.target,
+                    learner.optimizer,
+                    [view.contiguous(memory_format=device.memory_format) for view in next(stream).views],
+                    lr=0.0,
+                    tau=1.0,
+                    pairs=recipe.views.pairs,
+                    micro_batches=recipe.micro_batches,
+                    autocast=device.autocast,
+                    passes=learner.passes,
+                )
+                if device.device.type == "cuda":
+                    torch.cuda.synchronize()
+                taken.append(time.perf_counter() - started)
+    return statistics.fmean(taken[ahead:])

@@ -1,0 +1,149 @@
+import copy
+import json
+from dataclasses import replace
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+import byol
+from byol.errors import UserError
+from byol.model.encoder import ConvNet, ResNet
+from byol.recipe.spec import from_json
+from byol.training import planning
+from byol.training.planning import plan, seconds_of
+
+CUBES = torch.randint(0, 256, (400, 3, 40, 40), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+
+
+@pytest.fixture
+def steps_take(monkeypatch: pytest.MonkeyPatch) -> "Clock":
+    clock = Clock()
+    monkeypatch.setattr(planning, "seconds_per_step", clock)
+    return clock
+
+
+class Clock:
+    """A machine whose steps take as long as it is told; a ResNet's take three times as long."""
+
+    def __init__(self) -> None:
+        self.seconds = 0.01
+
+    def __call__(self, recipe: byol.Recipe, *others: object) -> float:
+        return self.seconds * (3 if isinstance(recipe.encoder, ResNet) else 1)
+
+
+@given(
+    days=st.integers(0, 9), hours=st.integers(0, 30), minutes=st.integers(0, 90), seconds=st.integers(1, 99)
+)
+def test_times_are_read_as_they_are_written(days: int, hours: int, minutes: int, seconds: int) -> None:
+    assert (
+        seconds_of(f"{days}d{hours}h{minutes}m{seconds}s")
+        == ((days * 24 + hours) * 60 + minutes) * 60 + seconds
+    )
+
+
+@pytest.mark.parametrize(
+    "time", ["", "20", "soon", "20 m", "m", "-5m", "5m!", "1h 5m", "0s", 20, None, "1e3s"]
+)
+def test_what_is_no_time_is_refused(time: object) -> None:
+    with pytest.raises(UserError, match=r"^fit_in is .*; give a time"):
+        seconds_of(time)  # type: ignore[arg-type]
+
+
+def test_a_plan_fits_into_the_time_and_says_why(steps_take: Clock) -> None:
+    found = plan(CUBES, fit_in="1m")
+    assert 0.9 * 60 < found.seconds <= 60
+    assert found.seconds_per_step == steps_take.seconds
+    steps = found.recipe.steps(found.recipe.epochs, 400)
+    assert steps * 0.01 <= 0.9 * 60
+    assert [reason.split(":")[0] for reason in found.recipe.why] == [
+        "views",
+        "network",
+        "batch",
+        "tau",
+        "epochs",
+    ]
+    assert f"{steps:,} steps of 10 ms" in found.recipe.why[-1]
+    assert (found.recipe.views.size, found.recipe.evaluation_size) == (24, 32)
+    assert found.recipe.encoder == ConvNet(widths=(64, 128, 256))
+
+
+def test_a_plan_is_an_ordinary_recipe_that_a_file_holds(steps_take: Clock, tmp_path: Path) -> None:
+    found = plan(CUBES, fit_in="1m", out=tmp_path / "plan.json", seed=3)
+    assert byol.read_recipe(tmp_path / "plan.json") == found.recipe
+    assert from_json(json.dumps(found.recipe.to_json()), "it") == found.recipe
+    assert found.recipe.seed == 3
+    assert byol.diff(found.recipe, replace(found.recipe, why=())) == [("why", list(found.recipe.why), [])]
+
+
+def test_larger_images_are_seen_larger(steps_take: Clock) -> None:
+    found = plan(torch.zeros(100, 3, 90, 200, dtype=torch.uint8), fit_in="1m").recipe
+    assert (found.views.size, found.evaluation_size) == (48, 64)
+    assert found.encoder == ConvNet(widths=(64, 128, 256, 512))
+    assert found.batch_size == 25
+    assert "a quarter of the 100" in found.why[2]
+
+
+def test_a_fast_machine_or_a_long_night_gets_a_deep_network(steps_take: Clock) -> None:
+    steps_take.seconds = 1e-3
+    assert isinstance(plan(CUBES, fit_in="1m").recipe.encoder, ConvNet)
+    found = plan(CUBES, fit_in="5m")
+    assert found.recipe.encoder == ResNet(depth=18, stem="cifar")
+    assert found.seconds_per_step == 3e-3
+    assert "time for 90,000 steps of it" in found.recipe.why[1]
+
+
+def test_epochs_have_an_end(steps_take: Clock) -> None:
+    steps_take.seconds = 1e-4
+    assert plan(CUBES, fit_in="3h").recipe.epochs == 2_000
+
+
+def test_a_time_that_is_too_short_is_refused_with_one_that_suffices(steps_take: Clock) -> None:
+    steps_take.seconds = 2.0
+    with pytest.raises(
+        UserError, match=r"in 1:00 this machine takes 27 steps of 64 images, .* give it 3:43 or"
+    ):
+        plan(CUBES, fit_in="1m")
+    assert plan(CUBES, fit_in="3m43s").recipe.steps(1, 400) > 0
+
+
+def test_a_module_of_ones_own_is_planned_for_and_left_as_it_is() -> None:
+    torch.manual_seed(0)
+    own = ConvNet(widths=(4, 8)).build()
+    before = copy.deepcopy(own.state_dict())
+    state = torch.get_rng_state()
+    found = plan(CUBES, fit_in="60s", encoder=own)
+    assert torch.equal(torch.get_rng_state(), state)
+    assert "network: the ConvNetEncoder that was given" in found.recipe.why
+    assert found.seconds_per_step > 0
+    assert all(torch.equal(value, before[name]) for name, value in own.state_dict().items())
+
+
+def test_processes_of_torchrun_do_not_plan_each_for_itself(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(planning, "speaker", lambda: SimpleNamespace(world_size=2))
+    with pytest.raises(UserError, match=r"byol plan --data PATH --out plan\.json"):
+        plan(CUBES)
+
+
+def test_images_that_cannot_be_read_are_not_planned_for(tmp_path: Path) -> None:
+    for number in range(4):
+        (tmp_path / f"{number}.jpg").write_bytes(b"\xff\xd8\xff no picture")
+    with pytest.raises(UserError):
+        plan(tmp_path)
+
+
+def test_a_run_without_a_recipe_is_planned_and_keeps_the_plan(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(planning, "_FEWEST_STEPS", 2)
+    monkeypatch.setattr("byol.training.rehearsal._SECONDS", 0.1)
+    run = byol.pretrain(CUBES[:40], tmp_path / "run", fit_in="2s")
+    assert run.recipe.name == "planned"
+    assert len(run.recipe.why) == 5
+    again = byol.pretrain(CUBES[:40], tmp_path / "again", recipe=tmp_path / "run" / "recipe.json")
+    assert again.recipe == run.recipe
+    assert again.load().fingerprint() == run.load().fingerprint()
