@@ -26,7 +26,8 @@ LAYERS = [  # a module imports only rows below its own, or its own row's folder
     {"lab.products", "lab.trials", "training.run_files"},
     {"training.broken_off", "training.request"},
     {"training.planning", "training.start"},
-    {"training.rehearsal", "training.watch"},
+    {"training.forecast", "training.watch"},
+    {"training.rehearsal"},
     {
         "lab.findings",
         "page.figure",
@@ -67,7 +68,7 @@ LAYERS = [  # a module imports only rows below its own, or its own row's folder
     {"weights.encoder_file"},
     {"data.loader", "data.packing", "weights.matching"},
     {"data.image.views", "data.opening"},
-    {"data.index.archive", "data.splits"},
+    {"data.index.archive", "data.sizes", "data.splits"},
     {"data.builtin", "data.image.augmentation", "data.image.preprocessing", "data.in_memory"},
     {"data.image.distort", "data.image.histograms", "data.image.raw", "data.images"},
     {"data.index.dataset", "data.index.folder", "data.index.listing", "data.index.meaning"}

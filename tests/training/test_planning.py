@@ -15,6 +15,7 @@ from byol.model.encoder import ConvNet, ResNet
 from byol.recipe.spec import from_json
 from byol.training import planning
 from byol.training.planning import plan, seconds_of
+from byol.training.rehearsal import Rehearsal
 
 CUBES = torch.randint(0, 256, (400, 3, 40, 40), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
 
@@ -22,7 +23,7 @@ CUBES = torch.randint(0, 256, (400, 3, 40, 40), dtype=torch.uint8, generator=tor
 @pytest.fixture
 def steps_take(monkeypatch: pytest.MonkeyPatch) -> "Clock":
     clock = Clock()
-    monkeypatch.setattr(planning, "seconds_per_step", clock)
+    monkeypatch.setattr(planning, "rehearse", clock)
     return clock
 
 
@@ -32,8 +33,8 @@ class Clock:
     def __init__(self) -> None:
         self.seconds = 0.01
 
-    def __call__(self, recipe: byol.Recipe, *others: object) -> float:
-        return self.seconds * (3 if isinstance(recipe.encoder, ResNet) else 1)
+    def __call__(self, recipe: byol.Recipe, *others: object) -> Rehearsal:
+        return Rehearsal(self.seconds * (3 if isinstance(recipe.encoder, ResNet) else 1), state_bytes=0)
 
 
 @given(

@@ -3,6 +3,7 @@
 import ctypes
 import os
 import platform
+import sys
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext, suppress
 from dataclasses import dataclass
@@ -93,6 +94,16 @@ def keep_freed_memory() -> None:
         libc.mallopt(mmap_threshold, 32 << 20)  # the largest value that glibc takes
         libc.mallopt(trim_threshold, 2**31 - 1)
         libc.mallopt(top_pad, 64 << 20)
+
+
+def peak_memory() -> int | None:
+    """Return the most memory that this process has had, in bytes; None where the system does not say."""
+    try:
+        import resource
+    except ImportError:  # Windows
+        return None
+    unit = 1 if sys.platform == "darwin" else 1024
+    return unit * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 
 
 def memory_bytes() -> int | None:

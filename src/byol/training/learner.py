@@ -34,6 +34,7 @@ class Learner:
         baselines: accuracies to be beaten, measured before the first step.
         losses: () each, of the steps since the last record, over all processes, left on the device.
         passes: how the views go through the networks.
+        forecast: what the run was going to take, before its first step; empty for short ones.
     """
 
     online: Online
@@ -46,6 +47,7 @@ class Learner:
     baselines: dict[str, dict[str, float]] = field(default_factory=dict)
     losses: list[Tensor] = field(default_factory=list)
     passes: Passes = one_by_one
+    forecast: dict[str, Any] = field(default_factory=dict)
 
     def state(self) -> dict[str, Any]:
         """Return all of it as tensors and plain values."""
@@ -59,6 +61,7 @@ class Learner:
             "bad_files": sorted(self.bad_files),
             "baselines": self.baselines,
             "losses": list(self.losses),
+            "forecast": self.forecast,
         }
 
     def refuse_other_network(self, state: Mapping[str, Any]) -> None:
@@ -86,7 +89,7 @@ class Learner:
             self.classifier.restore(state)
         self.step, self.seconds = state["step"], state["seconds"]
         self.bad_files, self.baselines = set(state["bad_files"]), state["baselines"]
-        self.losses = list(state["losses"])
+        self.losses, self.forecast = list(state["losses"]), state.get("forecast", {})
 
 
 def _shapes(state: dict[str, Any]) -> dict[str, tuple[int, ...] | None]:

@@ -1,5 +1,6 @@
 """The pretraining loop, the only one there is: lines 1 to 4 of Algorithm 1, and what surrounds a step."""
 
+import copy
 import time
 from collections.abc import Generator, Iterable
 from contextlib import ExitStack, closing
@@ -10,6 +11,7 @@ from byol.algorithm import Branch, bootstrap_step
 from byol.data.images import Images
 from byol.data.loader import Batch, as_broken_off, batches, in_step
 from byol.data.opening import open_data
+from byol.data.sizes import typical_side
 from byol.data.splits import say_notes, to_learn_from
 from byol.data.unreadable import Bad
 from byol.errors import Interrupted
@@ -21,8 +23,10 @@ from byol.system.progress import Progress, duration
 from byol.system.stop import StopRequest
 from byol.system.stopwatch import Stopwatch
 from byol.training.broken_off import saved_if_broken_off
+from byol.training.forecast import FEWEST_STEPS, advice, foreseen
 from byol.training.guard import Guard, refuse_nan
 from byol.training.learner import Learner, build
+from byol.training.rehearsal import Rehearsal, rehearse
 from byol.training.request import Request
 from byol.training.result import Run
 from byol.training.run_files import begin, finish, newest_state, note_place, save
@@ -57,6 +61,7 @@ def train(asked: Request) -> Run:
         timeline, guard = Timeline(recipe, len(images)), Guard()
         total_steps, identity = timeline.total_steps, images.identity()
 
+        rehearsed = _rehearsed(asked, images, device, total_steps)  # before what it must not stand beside
         learner = build(recipe, device, asked.encoder, judge.num_classes)
         with processes.agreed():
             if processes.is_rank_zero:
@@ -70,6 +75,13 @@ def train(asked: Request) -> Run:
             processes.on_rank_zero(begin, asked, device, images)
             if said := asked.start.give(learner, identity, judge, processes):
                 progress.say(said)
+            for unwise in advice(recipe, total_steps, typical_side(images)):
+                progress.say(f"note: {unwise}")
+            if rehearsed is not None:
+                encoder_bytes = _bytes(learner.online.encoder)
+                seen = foreseen(rehearsed, total_steps - learner.step, judge.seconds, encoder_bytes)
+                learner.forecast = seen._asdict()
+                progress.say(seen.sentence())
             processes.on_rank_zero(save, asked, learner, identity)
         first_step, saved_at, watch = learner.step, time.monotonic(), Stopwatch(learner.seconds)
         scores: dict[str, float] = {}
@@ -159,6 +171,17 @@ def train(asked: Request) -> Run:
         processes.on_rank_zero(finish, asked, learner, judge, images, progress.say)
         progress.say(f"done in {duration(learner.seconds)}: {folder.encoder}")
     return Run(folder.path)
+
+
+def _rehearsed(asked: Request, images: Images, device: Device, steps: int) -> Rehearsal | None:
+    """Return what a few steps were like; None for short or continued runs, and for several processes."""
+    if asked.is_resumed or device.world_size > 1 or steps < FEWEST_STEPS:
+        return None
+    return rehearse(asked.recipe, images, device, copy.deepcopy(asked.encoder), asked.workers)
+
+
+def _bytes(network: torch.nn.Module) -> int:
+    return sum(tensor.numel() * tensor.element_size() for tensor in network.state_dict().values())
 
 
 def _stream(

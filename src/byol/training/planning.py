@@ -7,17 +7,14 @@ import copy
 import os
 import re
 import shlex
-import statistics
-from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import Any
 
-import numpy as np
 from torch import nn
 
-from byol.data.image.kinds import UndecodableImage
 from byol.data.images import Images
 from byol.data.opening import Data, named_data, open_data
+from byol.data.sizes import typical_side
 from byol.data.splits import say_notes, to_learn_from
 from byol.errors import UserError, refuse_seed
 from byol.model.encoder import ConvNet, ResNet
@@ -28,7 +25,7 @@ from byol.system.device import Device, pick_device, processor_name, usable_cores
 from byol.system.files import place_to_write, write_json
 from byol.system.launched import speaker
 from byol.system.progress import Progress, duration
-from byol.training.rehearsal import seconds_per_step
+from byol.training.rehearsal import rehearse
 
 DEFAULT = "20m"
 PLANNED_FROM = "cifar10-small"  # the recipe whose slots a plan keeps
@@ -38,7 +35,6 @@ _DEEP = 40_000  # steps from which a ResNet-18 ends well ahead of where it began
 _MOST_EPOCHS = 2_000
 _FEWEST_STEPS = 100
 _WARMUP_IMAGES = 6_400  # 100 batches of 64
-_LOOKED_AT = 64  # images whose sizes are looked at
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -123,7 +119,7 @@ def plan(
         recipe, why = _small(images, seed)
 
         def measured(one: Recipe) -> float:
-            return seconds_per_step(one, images, device, copy.deepcopy(encoder), workers)
+            return rehearse(one, images, device, copy.deepcopy(encoder), workers).seconds_per_step
 
         if encoder is not None:
             why["network"] = f"the {type(encoder).__name__} that was given"
@@ -177,7 +173,7 @@ def _fitted(
 
 def _small(images: Images, seed: int) -> tuple[Recipe, dict[str, str]]:
     """Return the recipe of a small network for images, without its epochs, and why it is so."""
-    side, count = round(statistics.median(_short_sides(images))), len(images)
+    side, count = typical_side(images), len(images)
     size, shown = (24, 32) if side < 48 else (48, 64)
     widths = (64, 128, 256) if size == 24 else (64, 128, 256, 512)
     batch = max(2, min(64, count // 4))
@@ -205,18 +201,6 @@ def _small(images: Images, seed: int) -> tuple[Recipe, dict[str, str]]:
 
 def _deep_for(recipe: Recipe) -> ResNet:
     return ResNet(depth=18, stem="cifar" if recipe.views.size <= 32 else "imagenet")
-
-
-def _short_sides(images: Images) -> Iterator[int]:
-    found = 0
-    for i in np.linspace(0, len(images) - 1, min(len(images), _LOOKED_AT)).round().astype(int).tolist():
-        try:
-            yield min(images.size(i))
-            found += 1
-        except UndecodableImage:  # the loader says which
-            continue
-    if not found:
-        raise UserError("none of the images that were looked at can be read; byol pretrain names them.")
 
 
 def _steps(budget: float, per_step: float) -> int:

@@ -2,7 +2,9 @@
 
 import statistics
 import time
+from collections.abc import Iterator, Mapping
 from contextlib import closing
+from typing import Any, NamedTuple
 
 import torch
 from torch import nn
@@ -18,14 +20,26 @@ _AT_LEAST = 6  # timed steps
 _SECONDS = 3.0
 
 
-def seconds_per_step(
+class Rehearsal(NamedTuple):
+    """What the steps were like.
+
+    Args:
+        seconds_per_step: as fast as views come.
+        state_bytes: of all that a checkpoint holds.
+    """
+
+    seconds_per_step: float
+    state_bytes: int
+
+
+def rehearse(
     recipe: Recipe,
     images: Images,
     device: Device,
     encoder: nn.Module | None = None,
     workers: int | None = None,
-) -> float:
-    """Return how long a step of a recipe takes on images, as fast as they come; nothing is left of it.
+) -> Rehearsal:
+    """Take a few steps of a recipe on images, as fast as they come; nothing is left of them.
 
     What workers have made ahead while the first steps were taken does not count.
 
@@ -69,4 +83,16 @@ def seconds_per_step(
                 if device.device.type == "cuda":
                     torch.cuda.synchronize()
                 taken.append(time.perf_counter() - started)
-    return statistics.fmean(taken[ahead:])
+    state_bytes = sum(one.numel() * one.element_size() for one in _tensors(learner.state()))
+    return Rehearsal(statistics.fmean(taken[ahead:]), state_bytes)
+
+
+def _tensors(state: Any) -> Iterator[torch.Tensor]:
+    if isinstance(state, torch.Tensor):
+        yield state
+    elif isinstance(state, Mapping):
+        for value in state.values():
+            yield from _tensors(value)
+    elif isinstance(state, list | tuple):
+        for value in state:
+            yield from _tensors(value)

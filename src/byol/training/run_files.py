@@ -17,6 +17,7 @@ from byol.run.record import read
 from byol.system.device import Device
 from byol.system.files import write_json
 from byol.training.bound import refuse_other_images, refuse_other_recipe
+from byol.training.forecast import errors
 from byol.training.learner import Learner
 from byol.training.request import Request
 from byol.training.result import not_beaten
@@ -93,6 +94,9 @@ def finish(
         },
         "bad_files": sorted(learner.bad_files),
     }
+    if learner.forecast:
+        off = errors(learner.forecast, learner.seconds, folder)
+        summary |= {"forecast": learner.forecast, "forecast_error_percent": off}
     scores = judge.scores(learner, quick=False) if judge.has_labels else {}
     if scores:
         summary |= {**scores, "online_classifier_judged_on": judge.judged, "not_beaten": not_beaten(scores)}

@@ -1,6 +1,7 @@
 """What a person sees of a run while it learns: kNN beside what it has to beat, and one live line."""
 
 import copy
+import time
 from collections.abc import Mapping
 from typing import Any
 
@@ -40,6 +41,7 @@ class Judge:
         self._queries = sets.get("test", sets.get("val")) if split == "train" else None
         self.preprocessing, self._device = recipe.views.preprocessing(recipe.evaluation_size), device
         judged = [self._bank] if self._queries is None else [self._bank, self._queries]
+        self.seconds = 0.0  # that one look at a part of the images takes, once the baselines are measured
         self.judged = "training images, which it has seen" if self._queries is None else "held-out images"
         self.has_labels = len(self._bank.classes) > 1 and all(
             images.labels is not None and images.labels.ndim == 1 for images in judged
@@ -102,6 +104,9 @@ class Judge:
             return {}
         random, plain = copy.deepcopy(encoder).eval(), self.preprocessing.unnormalized()
         estimate_statistics(random, self._bank, self.preprocessing, self._device.device)
+        started = time.perf_counter()
+        self.accuracy(self.encode(random), quick=True)
+        self.seconds = time.perf_counter() - started
         return {
             name: {
                 f"{_BEATEN}random": self.accuracy(self.encode(random), quick=quick),
