@@ -152,6 +152,34 @@ def which_protocol(at: Place) -> None:
     at.works("eval knn {at.run} --data {at.images} --k 3")
 
 
+@remedy(
+    "; begin with: byol pretrain --data {} --out RUN",
+    "teach nothing; give it {} or more: --fit-in",
+    "every process of torchrun would make a plan of its own",
+    "byol plan finds a network for the time",
+    "say where to write the recipe: --out FILE.json",
+)
+def plans(at: Place) -> None:
+    assert "or more: --fit-in." in at.refused("plan --data {at.images} --fit-in 1s")
+    assert "begin with: byol pretrain --data" in at.works(
+        "plan --data {at.images} --fit-in 90s --out {at.new}.json"
+    )
+    at.works("pretrain {at.new}.json --epochs 1 --warmup-epochs 0 --out {at.new}")
+
+
+@remedy(
+    "writes them small, once, and FILE is data like any other",
+    "ones show as much and cost less (--views.size)",
+)
+def views_for_the_images(at: Place) -> None:
+    assert "(--views.size)" in at.works(
+        "pretrain {at.recipe} --views.size 64 --data {at.images} --out {at.new}"
+    )
+    at.works("pretrain {at.recipe} --views.size 8 --data {at.images} --out {at.new} --overwrite")
+    at.works("pack {at.images} --out {at.new}.pack --short-side 8")
+    at.works("pretrain {at.recipe} --data {at.new}.pack --out {at.new} --overwrite")
+
+
 @remedy("byol {} --help-all lists the flags")
 def which_flag(at: Place) -> None:
     assert "byol bench --help-all lists the flags" in at.refused("bench --zzz 3")

@@ -50,5 +50,7 @@ def is_kept(change: Change, wrong: Any) -> bool:
 
 def may_be(path: str, wrong: Any) -> bool:
     """Return whether a value is of the field's type after all."""
+    if path == "why":
+        return isinstance(wrong, tuple)
     is_text = path in ("name", "data", "encoder.name")
     return isinstance(wrong, str) if is_text else isinstance(wrong, bool | int | float)

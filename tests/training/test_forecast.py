@@ -33,6 +33,7 @@ def test_a_deep_network_in_few_steps_and_views_larger_than_images_are_advised_ag
     photos = byol.named("photos")
     assert "ResNet-18 in 950 steps" in advice(photos, 950, 200)[0]
     assert advice(photos, 20_000, 64) == advice(byol.named("builtin"), 950, 64) == []
+    assert "byol pack PATH --out FILE --short-side 192 writes them small" in advice(photos, 20_000, 1_000)[0]
     assert "views of 64 px are larger than the images, of about 32 px" in advice(photos, 20_000, 32)[0]
 
 

@@ -14,6 +14,7 @@ from byol.training.rehearsal import Rehearsal
 
 FEWEST_STEPS = 200  # of a run whose end is worth foreseeing
 _SHALLOW = 2_000  # steps in which a ResNet-18 was seen to end behind its start, and twice as many
+_LARGE = 10  # times the side of a view: then reading takes longer than all else (docs/log.md, packs)
 _OTHERS = 2**18  # bytes of records, picture and the like
 _JUDGEMENTS = 10  # while it learns, see `Timeline.is_judged`
 
@@ -67,6 +68,12 @@ def advice(recipe: Recipe, steps: int, short_side: int) -> list[str]:
         found.append(
             f"a ResNet-{recipe.encoder.depth} in {steps:,} steps: in so few it has ended behind where it "
             "began (docs/log.md); byol plan finds a network for the time, or take more epochs"
+        )
+    if short_side > _LARGE * recipe.views.size:
+        found.append(
+            f"images of about {short_side:,} px are decoded in every epoch for views of "
+            f"{recipe.views.size} px; byol pack PATH --out FILE --short-side {3 * recipe.views.size} writes "
+            "them small, once, and FILE is data like any other"
         )
     if recipe.views.size > short_side:
         found.append(
