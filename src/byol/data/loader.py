@@ -81,7 +81,7 @@ def batches(
         first_step: where to begin, >= 0.
         total_steps: where to end.
         workers: processes that cut views out of what they read, >= 0, and finish them if the device is the
-            CPU; a set in memory has none, whatever is asked for.
+            CPU. A set in memory has one at most: on a CPU, where two or more are asked for.
         device: where the views go.
         rank: number of this process.
         world_size: processes that share each batch, in equal and contiguous parts.
@@ -104,7 +104,9 @@ def batches(
         _shard(step, among, *order.batch(step, rank, world_size)) for step in range(first_step, total_steps)
     )
     cutter = _Cutter(images.near(device), views, seed, device)
-    if images.in_memory or not workers:
+    if images.in_memory:  # views that are made beside the step fill what it leaves of the cores (docs/log.md)
+        workers = 1 if device.type == "cpu" and workers > 1 else 0
+    if not workers:
         return _finished(cutter, (cutter.cut(step) for step in steps))
     values = batch_size // world_size * sum(map(math.prod, views.shapes))
     made = in_workers(

@@ -30,6 +30,7 @@ from byol.training.rehearsal import Rehearsal, rehearse
 from byol.training.request import Request
 from byol.training.result import Run
 from byol.training.run_files import begin, finish, newest_state, note_place, save
+from byol.training.side_by_side import sharing_cores
 from byol.training.signals import Moment, measure
 from byol.training.timeline import Timeline
 from byol.training.watch import Judge, live_line
@@ -106,7 +107,7 @@ def train(asked: Request) -> Run:
         saved = saved_if_broken_off(learner, save_now, ending, stop, processes)
         with processes.agreed():
             writer = Recorder(folder.metrics, first_step) if processes.is_rank_zero else NullRecorder()
-        with writer as recorder, stop, closing(stream), saved:
+        with writer as recorder, stop, closing(stream), saved, sharing_cores(learner.passes):
             for batch in stream:
                 # ---- the step ---------------------------------------------------------------
                 torch.manual_seed(_dropout_seed(recipe.seed, batch.step, device.rank))

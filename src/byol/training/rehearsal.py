@@ -15,6 +15,7 @@ from byol.data.loader import batches
 from byol.recipe.spec import Recipe
 from byol.system.device import Device, usable_cores
 from byol.training.learner import build
+from byol.training.side_by_side import sharing_cores
 
 _AT_LEAST = 6  # timed steps
 _SECONDS = 3.0
@@ -51,7 +52,7 @@ def rehearse(
         workers: processes that decode files, None for one per core.
     """
     workers = usable_cores() if workers is None else workers
-    ahead = 2 if images.in_memory else 2 * workers + 1
+    ahead = 5 if images.in_memory else 2 * workers + 1
     taken: list[float] = []
     with torch.random.fork_rng():
         learner = build(recipe, device, encoder)
@@ -65,7 +66,7 @@ def rehearse(
             workers=workers,
             device=device.device,
         )
-        with closing(stream):
+        with closing(stream), sharing_cores(learner.passes):
             while len(taken) < ahead + _AT_LEAST or sum(taken[ahead:]) < _SECONDS:
                 started = time.perf_counter()
                 bootstrap_step(

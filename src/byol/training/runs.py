@@ -44,8 +44,8 @@ def pretrain(
             timm:NAME@FILE or torchvision:NAME@FILE; in Python also an encoder that `byol.load` has opened.
         encoder: any module (B, 3, H, W) -> (B, D) to train in place of the recipe's.
         overwrite: replace a run that `out` already holds.
-        workers: processes that decode files; None for one per core. Sets in memory need none. Where several
-            processes train, each has as many, or its part of the cores.
+        workers: processes that decode files; None for one per core. A set in memory has one at most. Where
+            several processes train, each has as many, or its part of the cores.
         checkpoint_seconds: seconds between checkpoints, above 0.
 
     Returns:

@@ -8,14 +8,14 @@ memory.
 import copy
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from typing import TypeVar
 
 import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from byol.algorithm import BOTH, Autocast, Branch, Online, Pairs, Target
+from byol.algorithm import BOTH, Autocast, Branch, Online, Pairs, Passes, Target
 from byol.errors import UserError
 from byol.model.target import TargetNetwork
 from byol.objective import regression_loss
@@ -43,7 +43,7 @@ class SideBySide:
             *_pairs_of_norms(online, self._lanes[1][0]),
             *_pairs_of_norms(target, self._lanes[1][1]),
         ]
-        self._threads = threads
+        self.own_threads = threads - threads // 2
         self._other = ThreadPoolExecutor(1, "lane", torch.set_num_threads, (threads // 2,))
 
     def __call__(
@@ -86,7 +86,7 @@ class SideBySide:
 
     def _both(self, work: Callable[[int], T]) -> tuple[T, T]:
         """Return what comes of the two lanes: the first in this thread, the second beside it."""
-        with _threads(self._threads - self._threads // 2):
+        with _threads(self.own_threads):
             second = self._other.submit(work, 1)
             try:
                 first = work(0)
@@ -104,6 +104,16 @@ class SideBySide:
             for name in ("running_mean", "running_var"):
                 own, other = getattr(norm, name), getattr(seen, name)
                 own.mul_(1 - fraction).add_(other, alpha=fraction)
+
+
+@contextmanager
+def sharing_cores(passes: Passes) -> Iterator[None]:
+    """Context in which this thread has no more than its lane's cores, where views go side by side.
+
+    What it computes between two steps is short, and threads that wait for its next part would be in the way.
+    """
+    with _threads(passes.own_threads) if isinstance(passes, SideBySide) else nullcontext():
+        yield
 
 
 def can_go_side_by_side(network: nn.Module) -> bool:
