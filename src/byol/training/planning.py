@@ -15,7 +15,7 @@ from torch import nn
 from byol.data.images import Images
 from byol.data.opening import Data, named_data, open_data
 from byol.data.sizes import typical_side
-from byol.data.splits import say_notes, to_learn_from
+from byol.data.splits import to_learn_from
 from byol.errors import UserError, refuse_seed
 from byol.model.encoder import ConvNet, ResNet
 from byol.model.target import Ema
@@ -113,7 +113,6 @@ def plan(
     path = None if out is None else place_to_write(out, "say where to write the recipe: --out FILE.json.")
     with Progress() as progress:
         sets = open_data(data)
-        say_notes(sets, progress, learns=True)
         progress.say("planning: a few steps are taken to see how fast this machine is")
         images, device = to_learn_from(sets)[1], pick_device("auto")
         recipe, why = _small(images, seed)
