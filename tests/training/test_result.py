@@ -11,7 +11,7 @@ from byol.answer import Answer
 from byol.errors import UserError
 from byol.recipe.spec import Recipe
 from byol.run.folder import RunFolder
-from byol.training.result import Run
+from byol.training.result import Run, not_beaten
 from byol.training.runs import pretrain
 from byol.weights.pretrained import load
 
@@ -86,3 +86,34 @@ def test_a_run_whose_records_were_deleted_is_shown_without_them(made: Path, tmp_
     (run / "summary.json").write_text(json.dumps(summary | {"loss": None, "feature_spread": None}))
     assert "feature spread -, and no labels" in Run(run).sentence()
     assert Run(run).table()[1:] == [["loss", "-"], ["feature spread", "-"], ["effective rank", "-"]]
+
+
+@pytest.mark.parametrize(
+    ("random", "pixels", "said"),
+    [
+        (20.0, 30.0, ""),
+        (50.0, 20.0, ", so it is NOT ahead of random initialization: this run has not helped;"),
+        (20.0, 60.0, ", so it is NOT ahead of raw pixels;"),
+        (
+            51.0,
+            60.0,
+            ", so it is NOT ahead of random initialization and raw pixels: this run has not helped;",
+        ),
+    ],
+)
+def test_a_run_says_what_it_is_not_ahead_of(
+    random: float, pixels: float, said: str, tiny: MakeRecipe, thumbnails: Path, tmp_path: Path
+) -> None:
+    run = pretrain(None, tmp_path / "run", recipe=tiny(thumbnails))
+    file = RunFolder(run.path).summary
+    summary = json.loads(file.read_text())
+    assert summary["not_beaten"] == not_beaten(summary)
+    scores = {
+        "knn_top1": 50.0,
+        "knn_top1_random": random,
+        "knn_top1_pixels": pixels,
+        "knn_top1_histograms": 1.0,
+    }
+    file.write_text(json.dumps(summary | scores))
+    assert said in run.sentence()
+    assert ("NOT ahead" in run.sentence()) == bool(said)

@@ -26,8 +26,9 @@ _LABELLED = {
     **dict.fromkeys(("knn_top1_start", "knn_top1_histograms", "online_classifier_top1"), _NUMBER | None),
     "online_classifier_judged_on": str,
 }
+_RANDOM = "random initialization"
 _BEATEN = {  # what an encoder has to beat -> where its accuracy stands in a summary
-    "random initialization": "knn_top1_random",
+    _RANDOM: "knn_top1_random",
     "raw pixels": "knn_top1_pixels",
     "histograms": "knn_top1_histograms",
     "the weights that it started from": "knn_top1_start",
@@ -147,7 +148,8 @@ class Run:
             beaten = ", ".join(f"{name} {found[key]:.1f}" for name, key in _BEATEN.items() if key in found)
             judged = f"kNN top-1 {self.value:.1f} % ({beaten})"
             if behind := not_beaten(found):
-                judged += f", so it is NOT ahead of {' and '.join(behind)}: this run has not helped"
+                judged += f", so it is NOT ahead of {' and '.join(behind)}"
+                judged += ": this run has not helped" if _RANDOM in behind else ""
         took = duration(found["wall_seconds"])
         return f"{found['recipe']}, {found['epochs']} epochs in {took}: {judged}; {self._folder.encoder}"
 
