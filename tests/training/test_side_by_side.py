@@ -146,3 +146,18 @@ def test_a_copy_of_the_learner_needs_lanes_of_its_own() -> None:
 
 def learner_autocast() -> torch.autocast:
     return torch.autocast("cpu", enabled=False)
+
+
+def test_a_small_network_goes_side_by_side_where_there_are_two_cores() -> None:
+    def passes_of(name: str) -> Passes:
+        return build(byol.named(name), pick_device("float32")).passes
+
+    before = torch.get_num_threads()
+    try:
+        torch.set_num_threads(2)
+        assert isinstance(passes_of(SMALL), SideBySide)
+        assert passes_of("cifar10") is one_by_one
+        torch.set_num_threads(1)
+        assert passes_of(SMALL) is one_by_one
+    finally:
+        torch.set_num_threads(before)

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from byol.algorithm import BOTH, Online, Passes, one_by_one
 from byol.errors import UserError
+from byol.model.encoder import ConvNetEncoder
 from byol.model.synchronized import synchronize
 from byol.model.target import TargetNetwork
 from byol.module import Byol
@@ -138,13 +139,10 @@ def build(recipe: Recipe, device: Device, encoder: nn.Module | None = None, num_
 
 
 def _passes(model: Byol, recipe: Recipe, device: Device) -> Passes:
-    """Return how the views go: side by side where the cores of one process have nothing better to do."""
+    """Return how the views go: side by side where one process has cores that a small network cannot use."""
     threads = torch.get_num_threads()
     is_alone = device.device.type == "cpu" and device.world_size == 1 and threads > 1
-    if (
-        is_alone
-        and recipe.views.pairs == BOTH
-        and all(map(can_go_side_by_side, (model.online, model.target)))
-    ):
+    is_small = isinstance(model.encoder, ConvNetEncoder)  # a ResNet-18 gains nothing by it (docs/log.md)
+    if is_alone and is_small and recipe.views.pairs == BOTH and can_go_side_by_side(model):
         return SideBySide(model.online, model.target, threads)
     return one_by_one
