@@ -1,7 +1,7 @@
 """What an encoder has to beat: its own network at random, and what one gets of images without any learning.
 
 Batch-norm statistics are those of the training images, in the encoder as in the random network: the one
-gathered them while it learned, for the other they are estimated, without a gradient (docs/log.md).
+gathered them while it learned, for the other they are estimated, without a gradient (decision 0022).
 """
 
 from collections.abc import Iterator
@@ -19,7 +19,7 @@ from byol.evaluate.task import Task
 from byol.model.batch_statistics import estimate
 from byol.weights.pretrained import Pretrained
 
-_AT_MOST = 4_096  # images: statistics of more differ by less than those of two draws do (docs/log.md)
+_AT_MOST = 4_096  # images: a choice
 _BATCH = 256
 
 

@@ -13,8 +13,10 @@ from byol.system.progress import duration
 from byol.training.rehearsal import Rehearsal
 
 FEWEST_STEPS = 200  # of a run whose end is worth foreseeing
-_SHALLOW = 2_000  # steps in which a ResNet-18 was seen to end behind its start, and twice as many
-_LARGE = 10  # times the side of a view: then reading takes longer than all else (docs/log.md, packs)
+_SHALLOW = 2_000  # twice the steps in which a ResNet-18 was seen to end behind its start (docs/log.md)
+_LARGE = (
+    10  # times the side of a view: a choice; at 23 times a pack was read five times as fast (docs/log.md)
+)
 _OTHERS = 2**18  # bytes of records, picture and the like
 _JUDGEMENTS = 10  # while it learns, see `Timeline.is_judged`
 

@@ -1,6 +1,7 @@
 """A recipe for a folder nobody has seen, in the time one has: chosen by stated rules from images and machine.
 
-The rules are few, and each says why in a sentence that the recipe keeps. docs/log.md has what they rest on.
+The rules are few, and each says why in a sentence that the recipe keeps. What they rest on, and what of it is
+a choice, stands in docs/log.md (2026-11-27).
 """
 
 import copy
@@ -31,7 +32,7 @@ DEFAULT = "20m"
 PLANNED_FROM = "cifar10-small"  # the recipe whose slots a plan keeps
 _UNITS = {"s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 _MARGIN = 0.9  # of the time goes to steps; the rest to judging, checkpoints and a machine that gets slower
-_DEEP = 40_000  # steps from which a ResNet-18 ends well ahead of where it began; in fewer it may end behind
+_DEEP = 40_000  # steps from which a ResNet-18 is taken: a choice; in 950 one ended behind where it began
 _MOST_EPOCHS = 2_000
 _FEWEST_STEPS = 100
 _WARMUP_IMAGES = 6_400  # 100 batches of 64
@@ -130,8 +131,8 @@ def plan(
             if (steps := _steps(budget, slower)) >= _DEEP:
                 recipe, per_step = deep, slower
                 why["network"] = (
-                    f"a ResNet-18, as there is time for {steps:,} steps of it; in fewer than {_DEEP:,} four "
-                    "convolutions go further"
+                    f"a ResNet-18, as there is time for {steps:,} steps of it; below {_DEEP:,} a plan takes "
+                    "a few convolutions"
                 )
         found = _fitted(recipe, why, len(images), budget, per_step, device)
         for sentence in found.recipe.why:
@@ -189,12 +190,12 @@ def _small(images: Images, seed: int) -> tuple[Recipe, dict[str, str]]:
     )
     return recipe, {
         "views": f"{size} px, judged at {shown}, as the {count:,} images have about {side} px on their short "
-        "side, and larger views cost more than they teach in minutes",
-        "network": f"{len(widths)} convolutions of {widths[0]} to {widths[-1]} channels, as deep networks "
-        "end behind where they began in few steps",
+        "side: the size at which small networks were tried",
+        "network": f"{len(widths)} convolutions of {widths[0]} to {widths[-1]} channels, as a ResNet-18 that "
+        "took 950 steps ended behind where it began",
         "batch": f"{batch} images, as small batches take more steps in the same time"
         + ("" if batch == 64 else f", and at most a quarter of the {count:,} there are"),
-        "tau": "from 0.95 to 1, as a target that follows slowly has not moved after few steps",
+        "tau": "from 0.95 to 1, with which small networks were tried; the tables of tau found no better one",
     }
 
 
