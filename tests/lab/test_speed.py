@@ -130,7 +130,7 @@ def test_batches_that_were_made_ahead_do_not_count(
             time.sleep(0.02 if number >= ahead else 0.0)
             yield Batch(number, np.arange(0), ())
 
-    monkeypatch.setattr(byol.lab.speed, "_stream", stream)
+    monkeypatch.setattr(byol.lab.speed, "endless", stream)
     warming_up, *rounds = byol.lab.speed._streamed(tiny(photographs), images, CPU, 3, lambda views: None)
     assert warming_up < 0.02 <= min(rounds)  # what a batch takes to make, of which the queue had hidden most
 

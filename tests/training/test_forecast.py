@@ -15,7 +15,7 @@ IMAGES = torch.randint(0, 256, (80, 3, 24, 24), dtype=torch.uint8, generator=tor
 
 
 def test_a_forecast_is_steps_and_looks_and_what_is_kept() -> None:
-    found = foreseen(Rehearsal(0.5, state_bytes=1000), steps=100, judging_seconds=2.0, encoder_bytes=10)
+    found = foreseen(Rehearsal(0.5, state_bytes=1000, encoder_bytes=10), steps=100, judging_seconds=2.0)
     assert found.seconds == 100 * 0.5 + 10 * 2.0
     assert found.disk_bytes == 2 * 1000 + 10 + 2**18
     assert found.memory_bytes is None or found.memory_bytes > 2**20
@@ -31,10 +31,14 @@ def test_errors_are_percent_of_what_came(tmp_path: Path) -> None:
 
 def test_a_deep_network_in_few_steps_and_views_larger_than_images_are_advised_against() -> None:
     photos = byol.named("photos")
-    assert "ResNet-18 in 950 steps" in advice(photos, 950, 200)[0]
-    assert advice(photos, 20_000, 64) == advice(byol.named("builtin"), 950, 64) == []
-    assert "byol pack PATH --out FILE --short-side 192 writes them small" in advice(photos, 20_000, 1_000)[0]
-    assert "views of 64 px are larger than the images, of about 32 px" in advice(photos, 20_000, 32)[0]
+    assert "ResNet-18 in 950 steps" in advice(photos, None, 950, 200)[0]
+    assert advice(photos, None, 20_000, 64) == advice(byol.named("builtin"), None, 950, 64) == []
+    assert advice(photos, torch.nn.Identity(), 950, 200) == []  # another network than the recipe's
+    assert (
+        "byol pack PATH --out FILE --short-side 192 writes them small"
+        in advice(photos, None, 20_000, 1_000)[0]
+    )
+    assert "views of 64 px are larger than the images, of about 32 px" in advice(photos, None, 20_000, 32)[0]
 
 
 def test_a_rehearsal_leaves_nothing_behind_but_its_time() -> None:
@@ -51,6 +55,7 @@ def test_a_rehearsal_leaves_nothing_behind_but_its_time() -> None:
     # AdamW keeps two numbers and a step for every weight.
     adam = sum(2 * parameter.nbytes + 4 for parameter in model.online.parameters())
     assert found.state_bytes == weights + adam
+    assert found.encoder_bytes == sum(tensor.nbytes for tensor in model.encoder.state_dict().values())
 
 
 def test_a_run_says_its_forecast_first_and_how_far_it_was_off_at_its_end(

@@ -34,7 +34,9 @@ class Clock:
         self.seconds = 0.01
 
     def __call__(self, recipe: byol.Recipe, *others: object) -> Rehearsal:
-        return Rehearsal(self.seconds * (3 if isinstance(recipe.encoder, ResNet) else 1), state_bytes=0)
+        return Rehearsal(
+            self.seconds * (3 if isinstance(recipe.encoder, ResNet) else 1), state_bytes=0, encoder_bytes=0
+        )
 
 
 @given(

@@ -8,7 +8,7 @@ the precision of the step: forward and backward for every view of the online net
 
 import os
 import statistics
-from collections.abc import Callable, Generator
+from collections.abc import Callable
 from contextlib import closing
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
@@ -18,9 +18,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from byol.algorithm import bootstrap_step
 from byol.data.images import Images, InMemory
-from byol.data.loader import Batch, batches
 from byol.data.opening import Data, open_data
 from byol.data.splits import say_notes, to_learn_from
 from byol.errors import refuse_not_whole
@@ -30,7 +28,8 @@ from byol.recipe.names import open_recipe
 from byol.recipe.spec import Recipe, refuse_wrong_types
 from byol.system.device import Device, keep_freed_memory, pick_device, usable_cores
 from byol.system.progress import Progress
-from byol.training.learner import Learner, build
+from byol.training.learner import build
+from byol.training.rehearsal import endless, on_device, try_step
 
 
 @dataclass(frozen=True)
@@ -143,13 +142,13 @@ def bench(
     recipe.steps(1, len(images))  # says so where they do not fill a batch
     images = images.near(device.device)
     learner = build(recipe, device)
-    with closing(_stream(recipe, images, device)) as stream:
+    with closing(endless(recipe, images, device, usable_cores())) as stream:
         batch = next(stream)
-    views = _views(batch, device)
+    views = on_device(batch, device)
     crops = [torch.rand_like(view, memory_format=torch.contiguous_format) for view in views]
 
     def step() -> None:
-        _step(recipe, learner, views, device)
+        try_step(recipe, learner, views, device)
 
     def distort() -> None:
         recipe.views.finish(crops, recipe.seed, batch.step, batch.index)
@@ -166,7 +165,7 @@ def bench(
             progress.show(f"round {number} of {rounds}", last=number == rounds)
         seconds["views"] = _streamed(recipe, images, device, rounds, lambda views: None)
         seconds["whole"] = _streamed(
-            recipe, images, device, rounds, lambda views: _step(recipe, learner, views, device)
+            recipe, images, device, rounds, lambda views: try_step(recipe, learner, views, device)
         )
     return Speed(
         recipe=recipe.name,
@@ -177,22 +176,6 @@ def bench(
         machine=machine(device.device),
         rounds=rounds,
         date=datetime.now(UTC).date().isoformat(),
-    )
-
-
-def _step(recipe: Recipe, learner: Learner, views: list[Tensor], device: Device) -> None:
-    bootstrap_step(
-        learner.online,
-        learner.target,
-        learner.optimizer,
-        views,
-        lr=1e-3 * recipe.peak_lr,  # so small that the weights hardly change, whatever the number of rounds
-        tau=recipe.target.tau(0, 1),
-        pairs=recipe.views.pairs,
-        loss_weight=recipe.loss_weight,
-        micro_batches=recipe.micro_batches,
-        autocast=device.autocast,
-        passes=learner.passes,
     )
 
 
@@ -209,31 +192,14 @@ def _streamed(
     they have made ahead and warms up.
     """
     workers = 1 if images.in_memory else usable_cores()
-    with closing(_stream(recipe, images, device)) as stream:
+    with closing(endless(recipe, images, device, usable_cores())) as stream:
 
         def run(count: int) -> None:
             for _ in range(count):
-                use(_views(next(stream), device))
+                use(on_device(next(stream), device))
 
         seconds = [timed(partial(run, 2 * workers + 1), device.device) / (2 * workers + 1)]
         return seconds + [timed(partial(run, workers), device.device) / workers for _ in range(rounds)]
-
-
-def _views(batch: Batch, device: Device) -> list[Tensor]:
-    return [view.contiguous(memory_format=device.memory_format) for view in batch.views]
-
-
-def _stream(recipe: Recipe, images: Images, device: Device) -> Generator[Batch, None, None]:
-    return batches(
-        images,
-        recipe.views,
-        batch_size=recipe.batch_size,
-        seed=recipe.seed,
-        first_step=0,
-        total_steps=2**31,  # as long as it is asked
-        workers=usable_cores(),
-        device=device.device,
-    )
 
 
 def _random_images(recipe: Recipe) -> InMemory:

@@ -4,6 +4,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from torch import nn
+
 from byol.model.encoder import ResNet
 from byol.recipe.spec import Recipe
 from byol.run import checkpoint
@@ -40,33 +42,33 @@ class Forecast(NamedTuple):
         return f"forecast: {duration(self.seconds)}, {memory}{self.disk_bytes / 2**20:,.0f} MiB of disk"
 
 
-def foreseen(rehearsed: Rehearsal, steps: int, judging_seconds: float, encoder_bytes: int) -> Forecast:
+def foreseen(rehearsed: Rehearsal, steps: int, judging_seconds: float) -> Forecast:
     """Return what a run is going to take, from steps that were tried and a network that was judged.
 
     Args:
         rehearsed: the steps.
         steps: that are to be taken.
         judging_seconds: of one look at a part of the images; 0 without labels.
-        encoder_bytes: of the finished encoder's file.
     """
     kept = checkpoint.KEEP * rehearsed.state_bytes
     return Forecast(
         seconds=steps * rehearsed.seconds_per_step + _JUDGEMENTS * judging_seconds,
         memory_bytes=peak_memory(),
-        disk_bytes=kept + encoder_bytes + _OTHERS,
+        disk_bytes=kept + rehearsed.encoder_bytes + _OTHERS,
     )
 
 
-def advice(recipe: Recipe, steps: int, short_side: int) -> list[str]:
+def advice(recipe: Recipe, encoder: nn.Module | None, steps: int, short_side: int) -> list[str]:
     """Return what is unwise about a recipe for these images, a sentence each.
 
     Args:
         recipe: that is about to be run.
+        encoder: a module of one's own in place of the recipe's.
         steps: that it takes.
         short_side: of the images, in pixels, as most of them have it.
     """
     found = []
-    if isinstance(recipe.encoder, ResNet) and FEWEST_STEPS <= steps < _SHALLOW:
+    if encoder is None and isinstance(recipe.encoder, ResNet) and FEWEST_STEPS <= steps < _SHALLOW:
         found.append(
             f"a ResNet-{recipe.encoder.depth} in {steps:,} steps: in so few it has ended behind where it "
             "began (docs/log.md); byol plan finds a network for the time, or take more epochs"

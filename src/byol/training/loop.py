@@ -76,11 +76,10 @@ def train(asked: Request) -> Run:
             processes.on_rank_zero(begin, asked, device, images)
             if said := asked.start.give(learner, identity, judge, processes):
                 progress.say(said)
-            for unwise in advice(recipe, total_steps, typical_side(images)):
+            for unwise in advice(recipe, asked.encoder, total_steps, typical_side(images)):
                 progress.say(f"note: {unwise}")
             if rehearsed is not None:
-                encoder_bytes = _bytes(learner.online.encoder)
-                seen = foreseen(rehearsed, total_steps - learner.step, judge.seconds, encoder_bytes)
+                seen = foreseen(rehearsed, total_steps - learner.step, judge.seconds)
                 learner.forecast = seen._asdict()
                 progress.say(seen.sentence())
             processes.on_rank_zero(save, asked, learner, identity)
@@ -179,10 +178,6 @@ def _rehearsed(asked: Request, images: Images, device: Device, steps: int) -> Re
     if asked.is_resumed or device.world_size > 1 or steps < FEWEST_STEPS:
         return None
     return rehearse(asked.recipe, images, device, copy.deepcopy(asked.encoder), asked.workers)
-
-
-def _bytes(network: torch.nn.Module) -> int:
-    return sum(tensor.numel() * tensor.element_size() for tensor in network.state_dict().values())
 
 
 def _stream(

@@ -2,19 +2,19 @@
 
 import statistics
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Generator, Mapping
 from contextlib import closing
 from typing import Any, NamedTuple
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from byol.algorithm import bootstrap_step
 from byol.data.images import Images
-from byol.data.loader import batches
+from byol.data.loader import Batch, batches
 from byol.recipe.spec import Recipe
 from byol.system.device import Device, usable_cores
-from byol.training.learner import build
+from byol.training.learner import Learner, build
 from byol.training.side_by_side import sharing_cores
 
 _AT_LEAST = 6  # timed steps
@@ -27,10 +27,12 @@ class Rehearsal(NamedTuple):
     Args:
         seconds_per_step: as fast as views come.
         state_bytes: of all that a checkpoint holds.
+        encoder_bytes: of the encoder alone.
     """
 
     seconds_per_step: float
     state_bytes: int
+    encoder_bytes: int
 
 
 def rehearse(
@@ -56,44 +58,61 @@ def rehearse(
     taken: list[float] = []
     with torch.random.fork_rng():
         learner = build(recipe, device, encoder)
-        stream = batches(
-            images,
-            recipe.views,
-            batch_size=recipe.batch_size,
-            seed=recipe.seed,
-            first_step=0,
-            total_steps=2**31,  # as long as it is asked
-            workers=workers,
-            device=device.device,
-        )
-        with closing(stream), sharing_cores(learner.passes):
+        with closing(endless(recipe, images, device, workers)) as stream:
             while len(taken) < ahead + _AT_LEAST or sum(taken[ahead:]) < _SECONDS:
                 started = time.perf_counter()
-                bootstrap_step(
-                    learner.online,
-                    learner.target,
-                    learner.optimizer,
-                    [view.contiguous(memory_format=device.memory_format) for view in next(stream).views],
-                    lr=0.0,
-                    tau=1.0,
-                    pairs=recipe.views.pairs,
-                    micro_batches=recipe.micro_batches,
-                    autocast=device.autocast,
-                    passes=learner.passes,
-                )
+                try_step(recipe, learner, on_device(next(stream), device), device)
                 if device.device.type == "cuda":
                     torch.cuda.synchronize()
                 taken.append(time.perf_counter() - started)
-    state_bytes = sum(one.numel() * one.element_size() for one in _tensors(learner.state()))
-    return Rehearsal(statistics.fmean(taken[ahead:]), state_bytes)
+    return Rehearsal(
+        seconds_per_step=statistics.fmean(taken[ahead:]),
+        state_bytes=_num_bytes(learner.state()),
+        encoder_bytes=_num_bytes(learner.online.encoder.state_dict()),
+    )
 
 
-def _tensors(state: Any) -> Iterator[torch.Tensor]:
-    if isinstance(state, torch.Tensor):
-        yield state
-    elif isinstance(state, Mapping):
-        for value in state.values():
-            yield from _tensors(value)
-    elif isinstance(state, list | tuple):
-        for value in state:
-            yield from _tensors(value)
+def endless(recipe: Recipe, images: Images, device: Device, workers: int) -> Generator[Batch, None, None]:
+    """Return the batches of a recipe on images, from its first step on, as long as they are asked for."""
+    return batches(
+        images,
+        recipe.views,
+        batch_size=recipe.batch_size,
+        seed=recipe.seed,
+        first_step=0,
+        total_steps=2**31,
+        workers=workers,
+        device=device.device,
+    )
+
+
+def on_device(batch: Batch, device: Device) -> list[Tensor]:
+    """Return the views (B, C, S, S) of a batch in the memory format of the device, as a step takes them."""
+    return [view.contiguous(memory_format=device.memory_format) for view in batch.views]
+
+
+def try_step(recipe: Recipe, learner: Learner, views: list[Tensor], device: Device) -> None:
+    """Take a step for its time alone, as the loop takes it."""
+    with sharing_cores(learner.passes):
+        bootstrap_step(
+            learner.online,
+            learner.target,
+            learner.optimizer,
+            views,
+            lr=1e-3 * recipe.peak_lr,  # so small that the weights hardly change, whatever the number of steps
+            tau=recipe.target.tau(0, 1),
+            pairs=recipe.views.pairs,
+            loss_weight=recipe.loss_weight,
+            micro_batches=recipe.micro_batches,
+            autocast=device.autocast,
+            passes=learner.passes,
+        )
+
+
+def _num_bytes(state: Any) -> int:
+    """Return what the tensors of a state take."""
+    if isinstance(state, Tensor):
+        return state.nbytes
+    if isinstance(state, Mapping):
+        return sum(map(_num_bytes, state.values()))
+    return sum(map(_num_bytes, state)) if isinstance(state, list | tuple) else 0

@@ -104,18 +104,21 @@ class Judge:
             return {}
         random, plain = copy.deepcopy(encoder).eval(), self.preprocessing.unnormalized()
         estimate_statistics(random, self._bank, self.preprocessing, self._device.device)
-        started = time.perf_counter()
-        self.accuracy(self.encode(random), quick=True)
+        encode, started = self.encode(random), time.perf_counter()
+        at_random = {"quick": self.accuracy(encode, quick=True)}
         self.seconds = time.perf_counter() - started
+        at_random["full"] = self.accuracy(encode, quick=False)
         return {
             name: {
-                f"{_BEATEN}random": self.accuracy(self.encode(random), quick=quick),
+                f"{_BEATEN}random": accuracy,
                 **{
-                    f"{_BEATEN}{one.key}": self.accuracy(one.encoder, quick=quick, preprocessing=plain)
+                    f"{_BEATEN}{one.key}": self.accuracy(
+                        one.encoder, quick=name == "quick", preprocessing=plain
+                    )
                     for one in plain.unlearned()
                 },
             }
-            for name, quick in (("quick", True), ("full", False))
+            for name, accuracy in at_random.items()
         }
 
     def at_start(self, encoder: nn.Module) -> dict[str, dict[str, float]]:
