@@ -99,23 +99,8 @@ class Step(NamedTuple):
     branch: Branch  # of the first view that predicts, detached
 
 
-class Passes(Protocol):
-    """The slot for how views go through the networks: one after the other, or side by side."""
-
-    def __call__(
-        self,
-        online: Online,
-        target: Target,
-        views: Sequence[Tensor],
-        pairs: Pairs,
-        autocast: Autocast,
-        weight: float,
-    ) -> tuple[Tensor, Branch]:
-        """Add the gradient of weight times the mean loss to that of theta.
-
-        Returns:
-            The losses (B,) in [0, 8] and the branch of the first view that predicts, both detached.
-        """
+# The slot for how views go through the networks: one after the other, or side by side. See `one_by_one`.
+Passes = Callable[[Online, Target, Sequence[Tensor], Pairs, Autocast, float], tuple[Tensor, Branch]]
 
 
 def one_by_one(
@@ -126,7 +111,20 @@ def one_by_one(
     autocast: Autocast,
     weight: float,
 ) -> tuple[Tensor, Branch]:
-    """Let each view go backward before the next goes forward; see `Passes`."""
+    """Add the gradient of the loss to that of theta; each view goes backward before the next goes forward.
+
+    Args:
+        online: network with parameters theta.
+        target: the network compared with.
+        views: (B, C, H, W) each; H and W may differ.
+        pairs: which view predicts which.
+        autocast: makes the context in which the networks run.
+        weight: factor on the mean loss before its gradient.
+
+    Returns:
+        The losses (B,) in [0, 8], without the weight, and the branch of the first view that predicts, both
+        detached.
+    """
     done = []
     for loss, branch in bootstrap_losses(online, target, views, pairs, autocast):  # 5 to 7, view by view
         torch.autograd.backward(loss.mean() * weight)  # 9: the gradient of theta alone

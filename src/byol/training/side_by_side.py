@@ -55,7 +55,7 @@ class SideBySide:
         autocast: Autocast,
         weight: float,
     ) -> tuple[Tensor, Branch]:
-        """Add the gradient of weight times the mean loss to that of theta; see `algorithm.Passes`."""
+        """Add the gradient of weight times the mean loss to that of theta; see `algorithm.one_by_one`."""
         if (len(views), pairs) != (2, BOTH):
             raise UserError(
                 f"two views that predict each other can go side by side, not {len(views)} and {pairs}."
