@@ -3,6 +3,7 @@ import json
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 import torch
@@ -10,10 +11,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import byol
+from byol.cli import main
 from byol.errors import UserError
 from byol.model.encoder import ConvNet, ResNet
 from byol.recipe.spec import from_json
-from byol.training import planning
+from byol.training import planning, request
 from byol.training.planning import plan, seconds_of
 from byol.training.rehearsal import Rehearsal
 
@@ -150,3 +152,49 @@ def test_a_run_without_a_recipe_is_planned_and_keeps_the_plan(
     again = byol.pretrain(CUBES[:40], tmp_path / "again", recipe=tmp_path / "run" / "recipe.json")
     assert again.recipe == run.recipe
     assert again.load().fingerprint() == run.load().fingerprint()
+
+
+@pytest.mark.parametrize(
+    ("out", "settings", "flags", "message"),
+    [
+        ("taken", {}, (), "is not a run folder; choose another --out"),
+        ("images/run", {}, (), "lies among the images at"),
+        (".", {"overwrite": True}, ("--overwrite",), "lie in the run folder"),
+        ("run", {"workers": -1}, ("--workers", "-1"), "workers is -1; use 0 or more"),
+        ("run", {"checkpoint_seconds": 0}, ("--checkpoint-seconds", "0"), "give a number above 0"),
+    ],
+)
+def test_what_cannot_be_is_refused_before_a_plan_is_made(
+    out: str,
+    settings: dict[str, Any],
+    flags: tuple[str, ...],
+    message: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setattr(request, "plan", lambda *_, **__: pytest.fail("planned already"))
+    for name in ("taken/mine.txt", "images/1.jpg"):
+        (tmp_path / name).parent.mkdir()
+        (tmp_path / name).touch()
+    images, run = tmp_path / "images", tmp_path / out
+    with pytest.raises(UserError, match=message):
+        byol.pretrain(images, run, **settings)
+    assert main(["pretrain", "--data", str(images), "--out", str(run), *flags]) == 2
+    assert message in capsys.readouterr().err
+
+
+def test_a_plan_is_made_with_the_processes_that_the_run_has(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = []
+
+    def refuse(*_: object, workers: int | None, **others: object) -> None:
+        asked.append(workers)
+        raise UserError("no plan is made here.")
+
+    monkeypatch.setattr(request, "plan", refuse)
+    with pytest.raises(UserError, match="no plan"):
+        byol.pretrain(CUBES, tmp_path / "run", workers=3)
+    assert main(["pretrain", "--data", "builtin", "--out", str(tmp_path / "run"), "--workers", "2"]) == 2
+    assert asked == [3, 2]

@@ -15,7 +15,7 @@ from byol.cli.signature import REQUIRED, arguments, summary
 from byol.cli.verbs import hint
 from byol.errors import UserError
 from byol.system.terminal import write_lines
-from byol.training.request import recipe_for
+from byol.training.request import folder_for, recipe_for
 
 
 def arguments_of(command: Command) -> tuple[dict[str, Any], bool]:
@@ -29,7 +29,10 @@ def arguments_of(command: Command) -> tuple[dict[str, Any], bool]:
     given = {one.name: getattr(values, one.name) for one in command.parameters} | command.given
     command.refuse_missing(given)
     if command.is_planned(given):
-        command.begin_with(recipe_for(None, None, given["data"], given["fit_in"]))
+        settings = {name: given[name] for name in ("overwrite", "workers", "checkpoint_seconds")}
+        folder_for(given["data"], given["out"], encoder=None, **settings)
+        recipe = recipe_for(None, None, given["data"], given["fit_in"], workers=given["workers"])
+        command.begin_with(recipe)
         values, given["fit_in"] = _parsed(command, command.flags), None
     as_json = given.pop("json")
     for name, start in command.start.items():

@@ -94,20 +94,42 @@ def new(
     """
     if isinstance(data, Recipe):
         raise UserError("data is a recipe; give it by name: pretrain(data, out, recipe=recipe).")
-    path = place_to_write(out, "say where to write the run: --out RUN (or --resume RUN to continue one).")
+    folder = folder_for(data, out, **settings)
     begin = Drawn() if start is None else From.opened(start)
-    if recipe is None:  # before a plan takes its time
-        refuse_wrong_settings(settings["encoder"], settings["workers"], settings["checkpoint_seconds"])
-        RunFolder(path).refuse_occupied(overwrite=settings["overwrite"])
-        if data is not None:
-            refuse_nested(data, path)
-    opened = recipe_for(recipe, begin if isinstance(begin, From) else None, data, fit_in, settings["encoder"])
+    opened = recipe_for(
+        *(recipe, begin if isinstance(begin, From) else None, data, fit_in),
+        encoder=settings["encoder"],
+        workers=settings["workers"],
+    )
     data = opened.data if data is None else data
     if isinstance(data, str) and not data:
         raise UserError(
             "say where the images are: --data PATH (a folder, a list, an archive, a pack, or 'builtin')."
         )
-    return _begun(opened, data, RunFolder(path), begin, **settings)
+    return _begun(opened, data, folder, begin, **settings)
+
+
+def folder_for(
+    data: Data | None,
+    out: str | os.PathLike[str] | None,
+    *,
+    encoder: nn.Module | None,
+    overwrite: bool,
+    workers: int | None,
+    checkpoint_seconds: float,
+) -> RunFolder:
+    """Return the folder of a new run, once all is checked that needs no recipe: a plan takes its time.
+
+    Raises:
+        UserError: something is missing or out of its range, or something is in the way.
+    """
+    path = place_to_write(out, "say where to write the run: --out RUN (or --resume RUN to continue one).")
+    refuse_wrong_settings(encoder, workers, checkpoint_seconds)
+    if data is not None:
+        refuse_nested(data, path)
+    folder = RunFolder(path)
+    folder.refuse_occupied(overwrite=overwrite)
+    return folder
 
 
 def suggested(recipe: Recipe | str | os.PathLike[str] | None, start: str | os.PathLike[str] | None) -> Recipe:
@@ -127,6 +149,7 @@ def recipe_for(
     data: Data | None,
     fit_in: str | None,
     encoder: nn.Module | None = None,
+    workers: int | None = None,
 ) -> Recipe:
     """Return the recipe that is asked for, or one that fits the weights to start from, or else a plan's.
 
@@ -143,7 +166,7 @@ def recipe_for(
         raise UserError(
             "say where the images are: --data PATH (a folder, a list, an archive, a pack, or 'builtin')."
         )
-    return plan(data, fit_in=fit_in, encoder=encoder).recipe
+    return plan(data, fit_in=fit_in, encoder=encoder, workers=workers).recipe
 
 
 def extended(
