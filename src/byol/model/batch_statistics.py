@@ -16,8 +16,8 @@ def estimate(network: nn.Module, batches: Iterable[Tensor]) -> None:
     """Set the running statistics of a network to those of a population, without any gradient.
 
     Each batch is normalized by its own mean and variance, as in training. Those of the population are put
-    together from the batches' moments, a batch weighing as much as it has images. Layers without running
-    statistics, weights and modes stay as they are.
+    together from the batches' moments, a batch weighing as much as it has values of a channel. Layers without
+    running statistics, weights and modes stay as they are.
 
     Args:
         network: in eval mode; its batch norms may be of any kind, those over several processes too.
@@ -40,8 +40,6 @@ def estimate(network: nn.Module, batches: Iterable[Tensor]) -> None:
         for layer, own in zip(layers, moments, strict=True):
             hooks.append(layer.register_forward_pre_hook(_normalized_by_its_own(own)))
         for batch in batches:
-            for own in moments:
-                own.images = len(batch)
             network(batch)
     finally:
         for hook in hooks:
@@ -51,19 +49,18 @@ def estimate(network: nn.Module, batches: Iterable[Tensor]) -> None:
 
 
 class _Moments:
-    """What the batches of one layer sum to, weighted by their images."""
+    """What the batches of one layer sum to, weighted by their values of a channel."""
 
     def __init__(self) -> None:
-        self.images = 0  # of the batch that goes through the network now
         self.total = 0
         self.first: Tensor | float = 0.0
         self.second: Tensor | float = 0.0
 
-    def add(self, mean: Tensor, variance: Tensor) -> None:
-        """Take in a batch."""
-        self.first = self.first + self.images * mean.double()
-        self.second = self.second + self.images * (variance.double() + mean.double().square())
-        self.total += self.images
+    def add(self, count: int, mean: Tensor, variance: Tensor) -> None:
+        """Take in a batch of so many values of a channel."""
+        self.first = self.first + count * mean.double()
+        self.second = self.second + count * (variance.double() + mean.double().square())
+        self.total += count
 
     def give(self, layer: _BatchNorm) -> None:
         """Write the population's statistics into a layer; one that no batch went through keeps its own."""
@@ -82,7 +79,7 @@ def _normalized_by_its_own(moments: _Moments) -> Callable[[nn.Module, tuple[Tens
         assert isinstance(layer, _BatchNorm)
         wide = inputs[0].to(torch.promote_types(inputs[0].dtype, torch.float32))
         variance, mean = torch.var_mean(wide, [0, *range(2, wide.ndim)], correction=0)
-        moments.add(mean, variance)
+        moments.add(wide.numel() // wide.shape[1], mean, variance)
         _write(layer, mean, variance)
 
     return look
