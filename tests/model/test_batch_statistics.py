@@ -1,5 +1,5 @@
 import copy
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import numpy as np
 import pytest
@@ -12,7 +12,7 @@ from byol.model.encoder import ConvNet, ResNet
 from byol.model.norm import GroupNorm
 from byol.model.synchronized import synchronize
 
-NETWORKS = {
+NETWORKS: dict[str, Callable[[], nn.Module]] = {
     "ConvNet": lambda: ConvNet(widths=(4, 8)).build(),
     "ResNet": lambda: ResNet(depth=18, stem="cifar").build(),
     "over processes": lambda: synchronize(ConvNet(widths=(4, 8)).build(), torch.device("cpu")),
@@ -21,9 +21,11 @@ NETWORKS = {
 
 
 @pytest.mark.parametrize("make", NETWORKS.values(), ids=NETWORKS)
-def test_a_network_then_makes_of_its_one_batch_what_it_makes_of_it_in_training(make: object) -> None:
+def test_a_network_then_makes_of_its_one_batch_what_it_makes_of_it_in_training(
+    make: Callable[[], nn.Module],
+) -> None:
     torch.manual_seed(0)
-    network = make().double().eval()  # type: ignore[operator]
+    network = make().double().eval()
     batch = torch.randn(16, 3, 16, 16, dtype=torch.float64)
     estimate(network, [batch])
     found = network(batch)
@@ -43,8 +45,8 @@ def test_statistics_of_several_batches_are_those_of_all_images_together() -> Non
 
 
 @pytest.mark.parametrize("make", NETWORKS.values(), ids=NETWORKS)
-def test_weights_modes_and_hooks_stay_as_they_are(make: object) -> None:
-    network = make().eval()  # type: ignore[operator]
+def test_weights_modes_and_hooks_stay_as_they_are(make: Callable[[], nn.Module]) -> None:
+    network = make().eval()
     before = {name: value.clone() for name, value in network.named_parameters()}
     estimate(network, [torch.randn(8, 3, 16, 16)])
     assert all(torch.equal(value, before[name]) for name, value in network.named_parameters())
