@@ -137,7 +137,7 @@ def test_processes_of_torchrun_do_not_plan_each_for_itself(monkeypatch: pytest.M
 def test_images_that_cannot_be_read_are_not_planned_for(tmp_path: Path) -> None:
     for number in range(4):
         (tmp_path / f"{number}.jpg").write_bytes(b"\xff\xd8\xff no picture")
-    with pytest.raises(UserError):
+    with pytest.raises(UserError, match=r"No file sampled below .* can be decoded, \d\.jpg for one"):
         plan(tmp_path)
 
 
