@@ -9,6 +9,7 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from PIL import Image
 
 import byol
 from byol.cli import main
@@ -198,3 +199,38 @@ def test_a_plan_is_made_with_the_processes_that_the_run_has(
         byol.pretrain(CUBES, tmp_path / "run", workers=3)
     assert main(["pretrain", "--data", "builtin", "--out", str(tmp_path / "run"), "--workers", "2"]) == 2
     assert asked == [3, 2]
+
+
+@pytest.mark.parametrize(
+    ("flags", "epochs", "warmup"),
+    [
+        ((), 2000, 160.0),
+        (("--epochs", "3"), 3, 0.3),
+        (("--epochs=3000",), 3000, 160.0),
+        (("--epochs", "3", "--warmup-epochs", "2"), 3, 2.0),
+        (("--warmup-epochs", "2"), 2000, 2.0),
+    ],
+)
+def test_epochs_beside_a_plan_have_a_warm_up_that_fits(
+    flags: tuple[str, ...],
+    epochs: int,
+    warmup: float,
+    steps_take: Clock,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    steps_take.seconds = 1e-6
+    monkeypatch.setattr(planning, "_DEEP", 10**12)
+    asked: list[byol.Recipe] = []
+
+    def keep(one: request.Request) -> None:
+        asked.append(one.recipe)
+        raise UserError("nothing is learned here.")
+
+    monkeypatch.setattr("byol.training.runs.train", keep)
+    for number in range(40):
+        Image.new("RGB", (40, 40), (number % 256, 0, 0)).save(tmp_path / f"{number}.png")
+    run = tmp_path.parent / f"{tmp_path.name}-run"
+    main(["pretrain", "--data", str(tmp_path), "--out", str(run), *flags])
+    assert (asked[0].epochs, asked[0].warmup_epochs) == (epochs, warmup)
+    assert asked[0].why[-1].startswith(f"epochs: {epochs}, ")

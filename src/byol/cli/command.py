@@ -96,6 +96,10 @@ class Command:
         self.start = {"recipe": recipe}
         vars(self).pop("fields", None)
 
+    def has_flag(self, flag: str) -> bool:
+        """Return whether a flag was given a value."""
+        return _value_of(flag, self.flags) is not None
+
     def metavar(self, one: Parameter) -> str:
         """Return what stands for the value of a word or flag: that of the usage, or else its type."""
         if one.name in self.verb.words:

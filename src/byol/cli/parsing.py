@@ -15,6 +15,7 @@ from byol.cli.signature import REQUIRED, arguments, summary
 from byol.cli.verbs import hint
 from byol.errors import UserError
 from byol.system.terminal import write_lines
+from byol.training.planning import in_epochs
 from byol.training.request import folder_for, recipe_for
 
 
@@ -32,7 +33,7 @@ def arguments_of(command: Command) -> tuple[dict[str, Any], bool]:
         settings = {name: given[name] for name in ("overwrite", "workers", "checkpoint_seconds")}
         folder_for(given["data"], given["out"], encoder=None, **settings)
         recipe = recipe_for(None, None, given["data"], given["fit_in"], workers=given["workers"])
-        command.begin_with(recipe)
+        command.begin_with(in_epochs(recipe, values.epochs) if command.has_flag("--epochs") else recipe)
         values, given["fit_in"] = _parsed(command, command.flags), None
     as_json = given.pop("json")
     for name, start in command.start.items():

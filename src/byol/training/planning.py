@@ -143,6 +143,22 @@ def plan(
     return found
 
 
+def in_epochs(recipe: Recipe, epochs: int) -> Recipe:
+    """Return a planned recipe for as many epochs as are asked for, with a warm-up of a tenth of them at most.
+
+    Args:
+        recipe: as it was planned.
+        epochs: in place of those that fit into the time.
+    """
+    asked = f"epochs: {epochs}, as asked for, in place of the {recipe.epochs} that fit into the time"
+    return replace(
+        recipe,
+        epochs=epochs,
+        warmup_epochs=min(recipe.warmup_epochs, epochs / 10),
+        why=tuple(asked if reason.startswith("epochs: ") else reason for reason in recipe.why),
+    )
+
+
 def _fitted(
     recipe: Recipe, why: dict[str, str], count: int, budget: float, per_step: float, device: Device
 ) -> Plan:
