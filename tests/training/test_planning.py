@@ -70,7 +70,7 @@ def test_a_plan_fits_into_the_time_and_says_why(steps_take: Clock) -> None:
         "views",
         "network",
         "batch",
-        "tau",
+        "predictor",
         "epochs",
     ]
     assert f"{steps:,} steps of 10 ms" in found.recipe.why[-1]

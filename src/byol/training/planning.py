@@ -19,6 +19,7 @@ from byol.data.sizes import typical_side
 from byol.data.splits import to_learn_from
 from byol.errors import UserError, refuse_seed
 from byol.model.encoder import ConvNet, ResNet
+from byol.model.predictor import DirectPred
 from byol.model.target import Ema
 from byol.recipe.names import named
 from byol.recipe.spec import Recipe
@@ -201,6 +202,7 @@ def _small(images: Images, seed: int) -> tuple[Recipe, dict[str, str]]:
         evaluation_size=shown,
         encoder=ConvNet(widths=widths),
         batch_size=batch,
+        predictor=DirectPred(),
         target=Ema(tau_base=0.95),
         seed=seed,
     )
@@ -211,7 +213,8 @@ def _small(images: Images, seed: int) -> tuple[Recipe, dict[str, str]]:
         "took 950 steps ended behind where it began",
         "batch": f"{batch} images, as small batches take more steps in the same time"
         + ("" if batch == 64 else f", and at most a quarter of the {count:,} there are"),
-        "tau": "from 0.95 to 1, with which small networks were tried; the tables of tau found no better one",
+        "predictor": "DirectPred, with which networks came further in the same time on three sets, and tau from "
+        "0.95 to 1, as with 0.98 they came no further",
     }
 
 

@@ -212,6 +212,7 @@ def test_multi_crop_refuses_a_size_or_a_number_of_zero(name: str) -> None:
 
 @pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+@pytest.mark.filterwarnings("ignore:Synchronization debug mode is a prototype")
 def test_on_a_gpu_nothing_waits_and_the_result_is_the_same() -> None:
     two, index = TwoViews(size=64), np.arange(32)
     crops = random_crops(32, 64), random_crops(32, 64, seed=1)
