@@ -75,7 +75,7 @@ def test_a_plan_fits_into_the_time_and_says_why(steps_take: Clock) -> None:
     ]
     assert f"{steps:,} steps of 10 ms" in found.recipe.why[-1]
     assert (found.recipe.views.size, found.recipe.evaluation_size) == (24, 32)
-    assert found.recipe.encoder == ConvNet(widths=(64, 128, 256))
+    assert found.recipe.encoder == ConvNet(widths=(64, 128, 256), representation="whitened")
 
 
 def test_a_plan_is_an_ordinary_recipe_that_a_file_holds(steps_take: Clock, tmp_path: Path) -> None:
@@ -89,7 +89,7 @@ def test_a_plan_is_an_ordinary_recipe_that_a_file_holds(steps_take: Clock, tmp_p
 def test_larger_images_are_seen_larger(steps_take: Clock) -> None:
     found = plan(torch.zeros(100, 3, 90, 200, dtype=torch.uint8), fit_in="1m").recipe
     assert (found.views.size, found.evaluation_size) == (48, 64)
-    assert found.encoder == ConvNet(widths=(64, 128, 256, 512))
+    assert found.encoder == ConvNet(widths=(64, 128, 256, 512), representation="whitened")
     assert found.batch_size == 25
     assert "a quarter of the 100" in found.why[2]
 

@@ -21,6 +21,8 @@ RELATIVES = (SMALL, "cifar10-small-simsiam", "cifar10-small-gn-ws", "cifar10")
 
 def learner_of(name: str) -> Learner:
     recipe: Recipe = replace(byol.named(name), optimizer=Sgd(base_lr=0.1, weight_decay=1e-4))
+    if isinstance(recipe.encoder, ConvNet) and name == "cifar10-small-directpred":  # as a plan has it
+        recipe = replace(recipe, encoder=replace(recipe.encoder, representation="whitened"))
     learner = build(recipe, pick_device("float32"))
     learner.online.double()
     learner.target.double()

@@ -17,6 +17,7 @@ from byol.data.views import Indices
 from byol.evaluate.protocol.slot import Context
 from byol.evaluate.task import Task
 from byol.model.batch_statistics import estimate
+from byol.model.whitening import whiten
 from byol.weights.pretrained import Pretrained
 
 _AT_MOST = 4_096  # images: a choice
@@ -30,7 +31,7 @@ def estimate_statistics(
     device: torch.device,
     among: Indices | None = None,
 ) -> None:
-    """Set the batch-norm statistics of a network to those of images as it will see them.
+    """Set what a network at random has not gathered: batch-norm statistics, then whitening.
 
     Args:
         network: in eval mode, on the device.
@@ -39,16 +40,33 @@ def estimate_statistics(
         device: of the network.
         among: (N,) which of the images; None for all. At most 4,096 are drawn, always the same ones.
     """
+    estimate(network, _prepared(images, preprocessing, device, among))
+    whiten_on(network, images, preprocessing, device, among)
+
+
+def whiten_on(
+    network: nn.Module,
+    images: Images,
+    preprocessing: Preprocessing,
+    device: torch.device,
+    among: Indices | None = None,
+) -> None:
+    """Set the whitening layers of a network whose batch norms have their statistics, where it has any.
+
+    Arguments as in `estimate_statistics`.
+    """
+    whiten(network, _prepared(images, preprocessing, device, among))
+
+
+def _prepared(
+    images: Images, preprocessing: Preprocessing, device: torch.device, among: Indices | None
+) -> Iterator[Tensor]:
     among = np.arange(len(images)) if among is None else among
     chosen = among[permutation(0, 0, len(among))[:_AT_MOST]]
-
-    def prepared() -> Iterator[Tensor]:
-        for part in np.array_split(chosen, max(1, round(len(chosen) / _BATCH))):
-            batch, kept = preprocessing.read(images, part)
-            if len(kept):
-                yield batch.to(device)
-
-    estimate(network, prepared())
+    for part in np.array_split(chosen, max(1, round(len(chosen) / _BATCH))):
+        batch, kept = preprocessing.read(images, part)
+        if len(kept):
+            yield batch.to(device)
 
 
 def at_random(

@@ -19,6 +19,7 @@ from byol.errors import UserError, refuse_below, refuse_no_numbers
 from byol.model.initialization import he_normal
 from byol.model.norm import BatchNorm, Norm
 from byol.model.resnet import Layers, ResNetEncoder
+from byol.model.whitening import Whitening
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -80,6 +81,8 @@ class ConvNet:
     Args:
         widths: channels of each convolution; D is the last one.
         norm: after every convolution.
+        representation: "mean" is the mean of the coarsest map; "whitened" is that behind a layer which
+            centers and decorrelates it over the images that were learned from, when learning is over.
 
     Raises:
         UserError: there is no width, or one below 1.
@@ -88,6 +91,7 @@ class ConvNet:
     kind: Literal["convnet"] = "convnet"
     widths: tuple[int, ...] = (64, 128, 256)
     norm: Norm = BatchNorm()
+    representation: Literal["mean", "whitened"] = "mean"
 
     def __post_init__(self) -> None:
         refuse_no_numbers("encoder.widths", self.widths)
@@ -97,7 +101,8 @@ class ConvNet:
 
     def build(self, channels: int = 3) -> nn.Module:
         """Return the network; D is the last width."""
-        return ConvNetEncoder(self.widths, self.norm, channels)
+        last = Whitening(self.widths[-1]) if self.representation == "whitened" else nn.Identity()
+        return ConvNetEncoder(self.widths, self.norm, channels, last)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -215,7 +220,7 @@ def in_eval_mode(*networks: nn.Module) -> Iterator[None]:
 class ConvNetEncoder(nn.Module):
     """A chain of convolutions, see `ConvNet`."""
 
-    def __init__(self, widths: tuple[int, ...], norm: Norm, channels: int) -> None:
+    def __init__(self, widths: tuple[int, ...], norm: Norm, channels: int, last: nn.Module) -> None:
         super().__init__()
         bias = not norm.has_shift
         layers: list[nn.Module] = [norm.conv(channels, widths[0], 4, stride=2, padding=1, bias=bias)]
@@ -223,7 +228,7 @@ class ConvNetEncoder(nn.Module):
             layers += [norm.after_conv(inputs), nn.ReLU(inplace=True), nn.MaxPool2d(2)]
             layers += [norm.conv(inputs, outputs, 3, padding=1, bias=bias)]
         layers += [norm.after_conv(widths[-1]), nn.ReLU(inplace=True)]
-        self.layers = nn.Sequential(*layers)
+        self.layers, self.last = nn.Sequential(*layers), last
         self.strides = tuple(2 ** (layer + 1) for layer in range(len(widths)))
         self.channels = widths
         he_normal(self)
@@ -238,5 +243,5 @@ class ConvNetEncoder(nn.Module):
         return maps
 
     def forward(self, images: Tensor) -> Tensor:
-        """Return representations (B, D) of images (B, C, H, W): the mean of the coarsest map."""
-        return self.layers(images).mean(dim=(2, 3))  # type: ignore[no-any-return]
+        """Return representations (B, D) of images (B, C, H, W): the mean of the coarsest map, and `last`."""
+        return self.last(self.layers(images).mean(dim=(2, 3)))  # type: ignore[no-any-return]

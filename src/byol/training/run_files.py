@@ -80,7 +80,7 @@ def finish(
     spec = None if asked.encoder is not None else recipe.encoder
     preprocessing = recipe.views.preprocessing(recipe.evaluation_size)
     preprocessing = replace(preprocessing, pixel_range=images.pixel_range)
-    save_encoder(folder.encoder, learner.online.encoder, spec, preprocessing)
+    save_encoder(folder.encoder, judge.finished(learner.online.encoder), spec, preprocessing)
     records = [event for event in read(folder.metrics) if event["kind"] == "train"]
     last = records[-1] if records else {}  # none where somebody has deleted the file
     summary = {

@@ -11,9 +11,10 @@ from torch import Tensor, nn
 from byol.data.image.preprocessing import Preprocessing
 from byol.data.images import Images
 from byol.data.splits import to_learn_from
-from byol.evaluate.baselines import estimate_statistics
+from byol.evaluate.baselines import estimate_statistics, whiten_on
 from byol.evaluate.features import Encode, features
 from byol.evaluate.knn import evenly, knn_top1, top1
+from byol.model.whitening import has_whitening
 from byol.recipe.spec import Recipe
 from byol.system.device import Device
 from byol.training.classifier import OnlineClassifier
@@ -55,11 +56,13 @@ class Judge:
     def scores(self, learner: Learner, *, quick: bool) -> dict[str, float]:
         """Return accuracies of the encoder as it stands, beside what it has to beat, in percent."""
         assert learner.classifier is not None
-        encode = self.encode(learner.online.encoder)
+        encoder = learner.online.encoder
         return {
-            "knn_top1": self.accuracy(encode, quick=quick),
+            "knn_top1": self.accuracy(self.encode(self.finished(encoder)), quick=quick),
             **learner.baselines["quick" if quick else "full"],
-            "online_classifier_top1": self.classifier_top1(encode, learner.classifier, quick=quick),
+            "online_classifier_top1": self.classifier_top1(
+                self.encode(encoder), learner.classifier, quick=quick
+            ),
         }
 
     def accuracy(self, encode: Encode, *, quick: bool, preprocessing: Preprocessing | None = None) -> float:
@@ -76,6 +79,14 @@ class Judge:
         with torch.no_grad():
             scores = classifier(rows.to(self._device.device)).cpu()
         return top1(scores, torch.from_numpy(images.labels[kept]))
+
+    def finished(self, encoder: nn.Module) -> nn.Module:
+        """Return an encoder as a run leaves it behind: itself, or a whitened copy if it has such layers."""
+        if not has_whitening(encoder):
+            return encoder
+        encoder = copy.deepcopy(encoder).eval()
+        whiten_on(encoder, self._bank, self.preprocessing, self._device.device)
+        return encoder
 
     def encode(self, encoder: nn.Module) -> Encode:
         """Return the encoder in eval mode, as a function of prepared images (B, C, S, S).
@@ -125,7 +136,7 @@ class Judge:
         """Return the accuracy of an encoder that learning goes on from, in the form of `baselines`."""
         if not self.has_labels:
             return {}
-        begun = self.encode(encoder)
+        begun = self.encode(self.finished(encoder))
         return {
             name: {f"{_BEATEN}start": self.accuracy(begun, quick=quick)}
             for name, quick in (("quick", True), ("full", False))
