@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from byol.model.encoder import ConvNet
-from byol.model.whitening import Whitening, has_whitening, whiten
+from byol.model.whitening import Whitening, has_whitening, unwhiten, whiten
 
 FLOOR = 0.03
 
@@ -65,7 +65,7 @@ def test_it_is_set_by_what_reaches_it_even_where_it_was_set_before() -> None:
     first = layer(x).clone()
     whiten(layer, [x])
     assert torch.equal(layer(x), first)
-    layer.reset_parameters()
+    unwhiten(layer)
     assert torch.equal(layer(x), x)
 
 

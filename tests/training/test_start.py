@@ -1,5 +1,6 @@
 """What a run begins with: the weights of an encoder that exists, or all that a run had learned."""
 
+import copy
 import json
 import shutil
 import signal
@@ -20,6 +21,7 @@ import byol
 from byol.errors import Interrupted, UserError
 from byol.model.encoder import ConvNet, ResNet, Timm, Torchvision
 from byol.model.head import Mlp
+from byol.model.predictor import DirectPred
 from byol.model.target import Fixed, Shared
 from byol.recipe.spec import Recipe
 from byol.run import checkpoint
@@ -64,7 +66,7 @@ def begun(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Tensor]]:
             parts = {"online": learner.online, "target": learner.target}
             states.append(
                 {
-                    f"{name}.{key}": value.clone()
+                    f"{name}.{key}": copy.deepcopy(value)
                     for name, part in parts.items()
                     for key, value in part.state_dict().items()
                 }
@@ -99,6 +101,32 @@ def test_from_a_run_all_of_its_weights_are_taken_and_its_recipe(
     told = json.loads((run.path / "provenance.json").read_text())["from"]
     assert told["name"] == str(first.path)
     assert len(told["digest"]) == 32
+
+
+@pytest.mark.parametrize("given_as", ["run", "file", "open"])
+def test_a_whitened_encoder_begins_again_as_one_that_learns(
+    given_as: str,
+    tiny: MakeRecipe,
+    images: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    as_planned = replace(
+        tiny(""), encoder=ConvNet(widths=(4, 8), representation="whitened"), predictor=DirectPred()
+    )
+    run = byol.pretrain(images, tmp_path / "planned", recipe=as_planned, workers=0)
+    assert not torch.equal(run.load().encoder.get_buffer("last.matrix"), torch.eye(8))
+    states = begun(monkeypatch)
+    start: Any = {"run": run, "file": run.path / "encoder.safetensors", "open": run.load()}[given_as]
+    again = byol.pretrain(images, tmp_path / "next", recipe=as_planned, from_=start, workers=0)
+    (state,) = states
+    assert torch.equal(state["online.encoder.last.matrix"], torch.eye(8))
+    for key, value in run.load().encoder.named_parameters():
+        assert torch.equal(state[f"online.encoder.{key}"], value), key
+    assert again.summary["knn_top1_start"] == run.summary["knn_top1"]
+    said = "encoder, heads and target" if given_as == "run" else "encoder; the heads are drawn"
+    assert f"its {said}" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("given_as", ["file", "open", "run with other heads"])

@@ -42,6 +42,13 @@ def has_whitening(network: nn.Module) -> bool:
     return any(isinstance(layer, Whitening) for layer in network.modules())
 
 
+def unwhiten(network: nn.Module) -> None:
+    """Make the whitening layers of a network the identity, as which it learns."""
+    for layer in network.modules():
+        if isinstance(layer, Whitening):
+            layer.reset_parameters()
+
+
 @torch.no_grad()
 def whiten(network: nn.Module, batches: Iterable[Tensor]) -> None:
     """Set the whitening layers of a network by what reaches them of a population; without any, do nothing.

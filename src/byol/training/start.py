@@ -14,6 +14,7 @@ from byol.data.image.depth import PixelRange
 from byol.data.image.preprocessing import Preprocessing
 from byol.errors import UserError
 from byol.model.encoder import EncoderSpec
+from byol.model.whitening import unwhiten
 from byol.recipe.names import named
 from byol.recipe.spec import Recipe, read_recipe
 from byol.run import checkpoint
@@ -186,6 +187,7 @@ class From:
         encoder, online = learner.online.encoder, learner.online
         learner.baselines = processes.on_rank_zero(judge.baselines, encoder)
         encoder.load_state_dict({**encoder.state_dict(), **self.encoder})
+        unwhiten(encoder)
         heads = {key: value for key, value in online.state_dict().items() if not key.startswith("encoder.")}
         has_heads = bool(heads) and _shapes(heads) == _shapes(self.heads)
         if has_heads:
@@ -278,10 +280,14 @@ def _kept(weights: Weights) -> Weights:
     return {key: value.detach().cpu().clone() for key, value in weights.items()}
 
 
-def _shapes(weights: Weights) -> dict[str, tuple[int, ...]]:
-    """Return the shape of each tensor but for the counters of batches, which older files lack."""
+def _shapes(weights: Mapping[str, Any]) -> dict[str, tuple[int, ...] | None]:
+    """Return the shape of each tensor but for the counters of batches, which older files lack; else None."""
     counter = "num_batches_tracked"
-    return {key: tuple(value.shape) for key, value in weights.items() if not key.endswith(counter)}
+    return {
+        key: tuple(value.shape) if isinstance(value, Tensor) else None
+        for key, value in weights.items()
+        if not key.endswith(counter)
+    }
 
 
 def _said(shape: tuple[int, ...] | None) -> str:
