@@ -209,8 +209,8 @@ def _small(images: Images, seed: int) -> tuple[Recipe, dict[str, str]]:
     return recipe, {
         "views": f"{size} px, judged at {shown}, as the {count:,} images have about {side} px on their short "
         "side: the size at which small networks were tried",
-        "network": f"{len(widths)} convolutions of {widths[0]} to {widths[-1]} channels, as a ResNet-18 that "
-        "took 950 steps ended behind where it began",
+        "network": f"{len(widths)} convolutions of {widths[0]} to {widths[-1]} channels and a whitened end, "
+        "as a ResNet-18 that took 950 steps ended behind where it began",
         "batch": f"{batch} images, as small batches take more steps in the same time"
         + ("" if batch == 64 else f", and at most a quarter of the {count:,} there are"),
         "predictor": "DirectPred, with which small networks came further in the same time on three sets, and "
