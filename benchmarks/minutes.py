@@ -22,6 +22,7 @@ from typing import Any
 
 import byol
 from byol.lab.machine import machine
+from byol.system.device import pick_device
 
 Json = dict[str, Any]
 PROTOCOLS = {"knn": byol.Knn(), "linear": byol.LinearProbe()}
@@ -58,7 +59,7 @@ def measured(data: Path, fit_in: str, seed: int, out: Path) -> Json:
         behind = [row.behind for row in rows[1:] if row.behind is not None]
         nearest = min(behind, key=lambda it: it.value)
         line[name]["lead"] = [nearest.value, nearest.low, nearest.high]
-    return line | {"date": datetime.now(UTC).date().isoformat(), "machine": machine()}
+    return line | {"date": datetime.now(UTC).date().isoformat(), "machine": machine(pick_device().device)}
 
 
 def draw(files: Sequence[Path], path: Path) -> None:
