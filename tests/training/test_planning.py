@@ -19,6 +19,7 @@ from byol.recipe.spec import from_json
 from byol.training import planning, request
 from byol.training.planning import plan, seconds_of
 from byol.training.rehearsal import Rehearsal
+from byol.training.watch import Judge
 
 CUBES = torch.randint(0, 256, (400, 3, 40, 40), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
 
@@ -76,6 +77,20 @@ def test_a_plan_fits_into_the_time_and_says_why(steps_take: Clock) -> None:
     assert f"{steps:,} steps of 10 ms" in found.recipe.why[-1]
     assert (found.recipe.views.size, found.recipe.evaluation_size) == (24, 32)
     assert found.recipe.encoder == ConvNet(widths=(64, 128, 256), representation="whitened")
+
+
+def test_the_time_to_judge_is_taken_off(
+    steps_take: Clock, thumbnails: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Judge, "look", lambda self, network: 3.0)
+    found = plan(thumbnails, fit_in="1m")
+    steps = found.recipe.steps(found.recipe.epochs, 26)
+    assert 0.8 * 27 < steps * 0.01 <= 27  # 0.9 of the half that ten looks leave
+    assert found.seconds <= 60
+    assert "in the 1:00 that there are, 0:30 to judge it" in found.recipe.why[-1]
+    monkeypatch.setattr(Judge, "look", lambda self, network: 60.0)
+    with pytest.raises(UserError, match=r"takes 0 steps of .* give it 10:02 or more: --fit-in"):
+        plan(thumbnails, fit_in="1m")
 
 
 def test_a_plan_is_an_ordinary_recipe_that_a_file_holds(steps_take: Clock, tmp_path: Path) -> None:

@@ -20,7 +20,7 @@ _LARGE = (
     10  # times the side of a view: a choice; at 23 times a pack was read five times as fast (docs/log.md)
 )
 _OTHERS = 2**18  # bytes of records, picture and the like
-_JUDGEMENTS = 10  # while it learns, see `Timeline.is_judged`
+JUDGEMENTS = 10  # while it learns, see `Timeline.is_judged`
 
 
 class Forecast(NamedTuple):
@@ -52,7 +52,7 @@ def foreseen(rehearsed: Rehearsal, steps: int, judging_seconds: float) -> Foreca
     """
     kept = checkpoint.KEEP * rehearsed.state_bytes
     return Forecast(
-        seconds=steps * rehearsed.seconds_per_step + _JUDGEMENTS * judging_seconds,
+        seconds=steps * rehearsed.seconds_per_step + JUDGEMENTS * judging_seconds,
         memory_bytes=peak_memory(),
         disk_bytes=kept + rehearsed.encoder_bytes + _OTHERS,
     )

@@ -21,13 +21,16 @@ from byol.errors import UserError, refuse_seed
 from byol.model.encoder import ConvNet, ResNet
 from byol.model.predictor import DirectPred
 from byol.model.target import Ema
+from byol.module import Byol
 from byol.recipe.names import named
 from byol.recipe.spec import Recipe
 from byol.system.device import Device, pick_device, processor_name, usable_cores
 from byol.system.files import place_to_write, write_json
 from byol.system.launched import speaker
 from byol.system.progress import Progress, duration
+from byol.training.forecast import JUDGEMENTS
 from byol.training.rehearsal import rehearse
+from byol.training.watch import Judge
 
 DEFAULT = "20m"
 PLANNED_FROM = "cifar10-small"  # the recipe whose slots a plan keeps
@@ -125,6 +128,8 @@ def plan(
         if encoder is not None:
             why["network"] = f"the {type(encoder).__name__} that was given"
         per_step = measured(recipe)
+        network = Byol.of(recipe, encoder=copy.deepcopy(encoder)).encoder.to(device.device)
+        looking = JUDGEMENTS * Judge(sets, recipe, device).look(network)
         # A ResNet-18 takes three times as long or more.
         if encoder is None and _steps(budget, per_step) >= 3 * _DEEP:
             deep = replace(recipe, encoder=_deep_for(recipe))
@@ -135,7 +140,7 @@ def plan(
                     f"a ResNet-18, as there is time for {steps:,} steps of it; below {_DEEP:,} a plan takes "
                     "a few convolutions"
                 )
-        found = _fitted(recipe, why, len(images), budget, per_step, device)
+        found = _fitted(recipe, why, len(images), budget, per_step, looking, device)
         for sentence in found.recipe.why:
             progress.say(f"plan: {sentence}")
     found = replace(found, recipe=replace(found.recipe, data=named_data(data)))
@@ -161,14 +166,20 @@ def in_epochs(recipe: Recipe, epochs: int) -> Recipe:
 
 
 def _fitted(
-    recipe: Recipe, why: dict[str, str], count: int, budget: float, per_step: float, device: Device
+    recipe: Recipe,
+    why: dict[str, str],
+    count: int,
+    budget: float,
+    per_step: float,
+    looking: float,
+    device: Device,
 ) -> Plan:
-    """Return the recipe with as many epochs as fit into the time."""
-    if (steps := _steps(budget, per_step)) < _FEWEST_STEPS:
+    """Return the recipe with as many epochs as fit into the time that looking at it leaves."""
+    if (steps := _steps(budget - looking, per_step)) < _FEWEST_STEPS:
         raise UserError(
-            f"in {duration(budget)} this machine takes {steps} steps of {recipe.batch_size} images, and "
-            f"fewer than {_FEWEST_STEPS} teach nothing; give it "
-            f"{duration(_FEWEST_STEPS * per_step / _MARGIN + 1)} or more: --fit-in."
+            f"in {duration(budget)} this machine takes {max(0, steps)} steps of {recipe.batch_size} images, "
+            f"and fewer than {_FEWEST_STEPS} teach nothing; give it "
+            f"{duration(looking + _FEWEST_STEPS * per_step / _MARGIN + 1)} or more: --fit-in."
         )
     epochs = max(1, min(_MOST_EPOCHS, steps * recipe.batch_size // count))
     warmup = round(min(epochs / 10, _WARMUP_IMAGES / count), 2)
@@ -177,13 +188,13 @@ def _fitted(
     where = cpu if device.device.type == "cpu" else str(device.device)
     why["epochs"] = (
         f"{epochs}, which are {steps:,} steps of {1000 * per_step:,.0f} ms, as measured on {where}, in the "
-        f"{duration(budget)} that there are"
+        f"{duration(budget)} that there are" + (f", {duration(looking)} to judge it" if looking > 1 else "")
     )
     sentences = tuple(f"{what}: {reason}" for what, reason in why.items())
     return Plan(
         recipe=replace(recipe, epochs=epochs, warmup_epochs=warmup, why=sentences),
         num_images=count,
-        seconds=steps * per_step / _MARGIN,
+        seconds=steps * per_step / _MARGIN + looking,
         seconds_per_step=per_step,
     )
 

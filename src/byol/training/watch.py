@@ -101,6 +101,14 @@ class Judge:
 
         return run
 
+    def look(self, encoder: nn.Module) -> float:
+        """Return the seconds that one look at a part of the images takes; 0 without labels."""
+        if not self.has_labels:
+            return 0.0
+        started = time.perf_counter()
+        self.accuracy(self.encode(self.finished(encoder)), quick=True)
+        return time.perf_counter() - started
+
     def baselines(self, encoder: nn.Module) -> dict[str, dict[str, float]]:
         """Return what an encoder has to beat: itself at random, and what has not learned.
 
@@ -115,10 +123,8 @@ class Judge:
             return {}
         random, plain = copy.deepcopy(encoder).eval(), self.preprocessing.unnormalized()
         estimate_statistics(random, self._bank, self.preprocessing, self._device.device)
-        encode, started = self.encode(random), time.perf_counter()
-        at_random = {"quick": self.accuracy(encode, quick=True)}
-        self.seconds = time.perf_counter() - started
-        at_random["full"] = self.accuracy(encode, quick=False)
+        encode, self.seconds = self.encode(random), self.look(encoder)
+        at_random = {name: self.accuracy(encode, quick=name == "quick") for name in ("quick", "full")}
         return {
             name: {
                 f"{_BEATEN}random": accuracy,
