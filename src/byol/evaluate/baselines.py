@@ -20,7 +20,7 @@ from byol.model.batch_statistics import estimate
 from byol.model.whitening import whiten
 from byol.weights.pretrained import Pretrained
 
-_AT_MOST = 4_096  # images: a choice
+AT_MOST = 4_096  # images: a choice
 _BATCH = 256
 
 
@@ -50,19 +50,24 @@ def whiten_on(
     preprocessing: Preprocessing,
     device: torch.device,
     among: Indices | None = None,
+    at_most: int = AT_MOST,
 ) -> None:
     """Set the whitening layers of a network whose batch norms have their statistics, where it has any.
 
-    Arguments as in `estimate_statistics`.
+    Arguments as in `estimate_statistics`; `at_most` images are drawn.
     """
-    whiten(network, _prepared(images, preprocessing, device, among))
+    whiten(network, _prepared(images, preprocessing, device, among, at_most))
 
 
 def _prepared(
-    images: Images, preprocessing: Preprocessing, device: torch.device, among: Indices | None
+    images: Images,
+    preprocessing: Preprocessing,
+    device: torch.device,
+    among: Indices | None,
+    at_most: int = AT_MOST,
 ) -> Iterator[Tensor]:
     among = np.arange(len(images)) if among is None else among
-    chosen = among[permutation(0, 0, len(among))[:_AT_MOST]]
+    chosen = among[permutation(0, 0, len(among))[:at_most]]
     for part in np.array_split(chosen, max(1, round(len(chosen) / _BATCH))):
         batch, kept = preprocessing.read(images, part)
         if len(kept):

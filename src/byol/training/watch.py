@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from byol.data.image.preprocessing import Preprocessing
 from byol.data.images import Images
 from byol.data.splits import to_learn_from
-from byol.evaluate.baselines import estimate_statistics, whiten_on
+from byol.evaluate.baselines import AT_MOST, estimate_statistics, whiten_on
 from byol.evaluate.features import Encode, features
 from byol.evaluate.knn import evenly, knn_top1, top1
 from byol.model.whitening import has_whitening
@@ -22,6 +22,7 @@ from byol.training.learner import Learner
 
 # While training, kNN looks at a part of the images (bank, queries); all are judged before and after.
 QUICK = (5_000, 1_000)
+_QUICKLY_WHITENED = 1_000  # on so many images, which for a look are enough: a choice
 _BEATEN = "knn_top1_"  # before the names of what an encoder has to beat
 
 
@@ -58,7 +59,7 @@ class Judge:
         assert learner.classifier is not None
         encoder = learner.online.encoder
         return {
-            "knn_top1": self.accuracy(self.encode(self.finished(encoder)), quick=quick),
+            "knn_top1": self.accuracy(self.encode(self.finished(encoder, quick=quick)), quick=quick),
             **learner.baselines["quick" if quick else "full"],
             "online_classifier_top1": self.classifier_top1(
                 self.encode(encoder), learner.classifier, quick=quick
@@ -80,12 +81,13 @@ class Judge:
             scores = classifier(rows.to(self._device.device)).cpu()
         return top1(scores, torch.from_numpy(images.labels[kept]))
 
-    def finished(self, encoder: nn.Module) -> nn.Module:
+    def finished(self, encoder: nn.Module, *, quick: bool = False) -> nn.Module:
         """Return an encoder as a run leaves it behind: itself, or a whitened copy if it has such layers."""
         if not has_whitening(encoder):
             return encoder
         encoder = copy.deepcopy(encoder).eval()
-        whiten_on(encoder, self._bank, self.preprocessing, self._device.device)
+        at_most = _QUICKLY_WHITENED if quick else AT_MOST
+        whiten_on(encoder, self._bank, self.preprocessing, self._device.device, at_most=at_most)
         return encoder
 
     def encode(self, encoder: nn.Module) -> Encode:
@@ -106,7 +108,7 @@ class Judge:
         if not self.has_labels:
             return 0.0
         started = time.perf_counter()
-        self.accuracy(self.encode(self.finished(encoder)), quick=True)
+        self.accuracy(self.encode(self.finished(encoder, quick=True)), quick=True)
         return time.perf_counter() - started
 
     def baselines(self, encoder: nn.Module) -> dict[str, dict[str, float]]:
